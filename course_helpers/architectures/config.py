@@ -1,0 +1,138 @@
+"""Reading a `config.json` strictly: what every family's `Config` shares.
+
+A config that is read loosely is how a model goes wrong in silence: a missing epsilon becomes a library's default, an
+unknown RoPE type becomes plain RoPE, a bias flag is ignored. So a field that changes the numbers is either read or
+refused here, and never guessed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, ClassVar, Self
+
+from ..errors import ConfigError
+
+TokenIds = int | tuple[int, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Base of every family's config. Field names are those of Hugging Face's `config.json`.
+
+    A dataclass field without a default must stand in `config.json`; one with a default may be left out there.
+    """
+
+    vocab_size: int
+    bos_token_id: int | None = None
+    eos_token_id: TokenIds = None
+    pad_token_id: int | None = None
+
+    #: `model_type` in config.json, and the class that transformers builds for it.
+    model_type: ClassVar[str]
+    architecture: ClassVar[str]
+    #: Fields that would change the numbers in a way the family's file does not implement: name -> values it accepts.
+    #: A field that is absent or null is accepted: transformers then takes the first value listed.
+    accepted: ClassVar[Mapping[str, tuple]] = {}
+
+    def __post_init__(self) -> None:
+        heads, shared = self.num_attention_heads, self.num_key_value_heads
+        if heads % shared:
+            raise ConfigError(
+                "the query heads cannot be shared out evenly among the key/value heads",
+                field="num_key_value_heads",
+                expected=f"a divisor of the {heads} query heads",
+                found=shared,
+                cause="a config.json of another size, or edited by hand",
+                next_step="take config.json from the same place as the weights",
+            )
+
+    @classmethod
+    def from_hf(cls, data: Mapping[str, Any]) -> Self:
+        """Build the config from a parsed `config.json` (both the v4 and the v5 dialect of transformers).
+
+        Raises ConfigError if a needed field is missing, has the wrong type, or asks for something unsupported.
+        """
+        cls.check_accepted(data)
+        return cls(**cls.read_fields(data))
+
+    @classmethod
+    def check_accepted(cls, data: Mapping[str, Any]) -> None:
+        """Refuse values that would be silently ignored otherwise. Raises ConfigError."""
+        everywhere = {"model_type": (cls.model_type,), "quantization_config": (None,)}
+        for name, values in (everywhere | dict(cls.accepted)).items():
+            if data.get(name) is not None and data[name] not in values:
+                raise ConfigError(
+                    f"config.json asks for something that {cls.__name__} does not implement",
+                    field=name,
+                    expected=" or ".join(repr(value) for value in values),
+                    found=repr(data[name]),
+                    cause="the checkpoint belongs to another family, or to a variant of this one",
+                    next_step="`python -m course_helpers families` lists what can be loaded",
+                )
+
+    @classmethod
+    def read_fields(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        """The dataclass's own fields, type-checked. Raises ConfigError for one that is missing or of a wrong type."""
+        values = {}
+        for field in fields(cls):
+            value = data.get(field.name)
+            if value is None:
+                if field.default is MISSING and field.name not in cls.derived(data):
+                    raise ConfigError(
+                        "config.json lacks a field that changes the numbers",
+                        field=field.name,
+                        expected=f"a value of type {getattr(field.type, '__name__', field.type)}",
+                        found="nothing",
+                        cause="an incomplete config.json, or one of another family",
+                        next_step="take config.json from the same place as the weights",
+                    )
+                value = cls.derived(data).get(field.name, field.default)
+            values[field.name] = checked(field.name, field.type, value)
+        return values
+
+    @classmethod
+    def derived(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Fields whose value follows from other fields when config.json leaves them out."""
+        return {}
+
+    def to_hf(self) -> dict[str, Any]:
+        """The `config.json` that transformers reads back into the same model."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        own = {name: list(value) if isinstance(value, tuple) else value for name, value in own.items()}
+        return {"architectures": [self.architecture], "model_type": self.model_type, **own}
+
+
+def checked(name: str, kind: Any, value: Any) -> Any:
+    """`value`, if it is of the field's type. Raises ConfigError otherwise."""
+    if isinstance(value, list) and kind == TokenIds:
+        value = tuple(value)
+    wrong = (
+        (kind is int and (type(value) is not int or value < 1))
+        or (kind is float and (type(value) not in (int, float) or not value > 0))
+        or (kind is bool and type(value) is not bool)
+    )
+    if wrong:
+        raise ConfigError(
+            "config.json holds a value that cannot be right",
+            field=name,
+            expected={int: "a whole number from 1 up", float: "a number above 0", bool: "true or false"}[kind],
+            found=repr(value),
+            cause="the file was edited by hand, or written by another program",
+            next_step="take config.json from the same place as the weights",
+        )
+    return value
+
+
+def even_head_dim(width: object, heads: object) -> int | None:
+    """Width per head, where config.json leaves it to be worked out. Raises ConfigError if it does not come out even."""
+    if not (isinstance(width, int) and isinstance(heads, int) and heads > 0):
+        return None  # the field itself is at fault, and is reported as such
+    if width % heads:
+        raise ConfigError(
+            "the model width cannot be shared out evenly among the heads",
+            field="num_attention_heads",
+            expected=f"a divisor of the width {width}, or an explicit head_dim",
+            found=heads,
+            cause="a config.json of another size, or edited by hand",
+            next_step="take config.json from the same place as the weights",
+        )
+    return width // heads

@@ -1,0 +1,107 @@
+"""The parts that several families share.
+
+Shape suffixes: B batch, T new tokens, S cached + new tokens, H query heads, K key/value heads, D head dimension,
+E model width, F feed-forward width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .cache import LayerCache
+from .rope import apply_rotary
+
+
+@dataclass(frozen=True)
+class AttentionContext:
+    """What is the same for every layer of one forward pass, and so computed once."""
+
+    mask: Tensor | None = None  # (B or 1, 1, T, S) bool, True where looking is allowed; None: see is_causal
+    is_causal: bool = False  # the mask is the plain triangle, and SDPA can make it by itself
+    cos_B1TD: Tensor | None = None  # None: the family has no rotary positions
+    sin_B1TD: Tensor | None = None
+
+
+class RMSNorm(nn.Module):
+    """Divide by the root mean square, then scale: `weight * x / sqrt(mean(x^2) + eps)`; no mean, no bias.
+
+    The square is taken in float32, and the result is rounded to x's type *before* the weight is applied. In bfloat16
+    the order decides the last bit; this one is that of Llama and Qwen3 in transformers.
+    """
+
+    def __init__(self, width: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        x_float = x.float()
+        x_float = x_float * torch.rsqrt(x_float.pow(2).mean(-1, keepdim=True) + self.eps)
+        return self.weight * x_float.to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Causal self-attention with grouped queries: H query heads share K key/value heads, H / K to a head.
+
+    K = H is multi-head attention (GPT-2, Llama 2), K = 1 multi-query attention. One class serves training, prefill
+    and decoding: with a cache it attends to what the cache holds as well.
+    """
+
+    def __init__(self, width: int, num_heads: int, num_key_value_heads: int, head_dim: int, bias: bool = False):
+        super().__init__()
+        self.head_dim = head_dim
+        self.enable_gqa = num_heads != num_key_value_heads
+        self.query = nn.Linear(width, num_heads * head_dim, bias=bias)
+        self.key = nn.Linear(width, num_key_value_heads * head_dim, bias=bias)
+        self.value = nn.Linear(width, num_key_value_heads * head_dim, bias=bias)
+        self.output = nn.Linear(num_heads * head_dim, width, bias=bias)
+
+    def project(self, x_BTE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, H, T, D), keys and values (B, K, T, D)."""
+        per_head = (*x_BTE.shape[:2], -1, self.head_dim)
+        query, key, value = (layer(x_BTE).view(per_head).transpose(1, 2) for layer in (self.query, self.key, self.value))
+        return query, key, value
+
+    def forward(self, x_BTE: Tensor, context: AttentionContext, cache: LayerCache | None = None) -> Tensor:
+        query_BHTD, key_BKTD, value_BKTD = self.project(x_BTE)
+        if context.cos_B1TD is not None:
+            query_BHTD = apply_rotary(query_BHTD, context.cos_B1TD, context.sin_B1TD)
+            key_BKTD = apply_rotary(key_BKTD, context.cos_B1TD, context.sin_B1TD)
+        if cache is not None:
+            key_BKTD, value_BKTD = cache.update(key_BKTD, value_BKTD)  # from here on S positions, not T
+        mixed_BHTD = F.scaled_dot_product_attention(
+            query_BHTD,
+            key_BKTD,
+            value_BKTD,
+            attn_mask=context.mask,
+            is_causal=context.is_causal,
+            enable_gqa=self.enable_gqa,
+        )
+        return self.output(mixed_BHTD.transpose(1, 2).flatten(2))
+
+
+class FeedForward(nn.Module):
+    """GPT-2's: widen, GELU (the tanh approximation GPT-2 was trained with), narrow again; with biases."""
+
+    def __init__(self, width: int, hidden_width: int):
+        super().__init__()
+        self.up = nn.Linear(width, hidden_width)
+        self.down = nn.Linear(hidden_width, width)
+
+    def forward(self, x_BTE: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x_BTE), approximate="tanh"))
+
+
+class GatedFeedForward(nn.Module):
+    """SwiGLU: one projection, passed through SiLU, is the gate of another. Three matrices, no bias."""
+
+    def __init__(self, width: int, hidden_width: int):
+        super().__init__()
+        self.gate = nn.Linear(width, hidden_width, bias=False)
+        self.up = nn.Linear(width, hidden_width, bias=False)
+        self.down = nn.Linear(hidden_width, width, bias=False)
+
+    def forward(self, x_BTE: Tensor) -> Tensor:
+        return self.down(F.silu(self.gate(x_BTE)) * self.up(x_BTE))

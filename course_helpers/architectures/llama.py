@@ -1,0 +1,148 @@
+"""Llama 2, 3, 3.1 and 3.2. Unlike GPT-2:
+
+    norm        RMSNorm: no mean, no bias
+    attention   no biases; grouped queries from Llama 3 on: several query heads share a key/value head
+    position    rotary: queries and keys are turned by their position; nothing is added to the embedding
+    feed-fwd    SwiGLU: a gated pair of projections, three matrices, no biases
+    head        its own matrix (Llama 2, 3, 3.1), or tied to the token embedding (the 3.2 sizes 1B and 3B)
+
+Llama 2 to 3: base frequency 10000 -> 500000, 8 key/value heads, a larger vocabulary. 3.1 and 3.2: slow rotary pairs
+slowed further (`llama3` scaling, factor 8 and 32) to reach 131072 positions.
+
+Shape suffixes: B batch, T new tokens, E model width.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from torch import Tensor, nn
+
+from .base import LanguageModel
+from .cache import KVCache, LayerCache
+from .config import ModelConfig, even_head_dim
+from .layers import Attention, AttentionContext, GatedFeedForward, RMSNorm
+from .rope import RopeParameters, RotaryEmbedding
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlamaConfig(ModelConfig):
+    """Sizes of a Llama, by the names its config.json uses."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    max_position_embeddings: int
+    rms_norm_eps: float
+    rope_parameters: RopeParameters
+    tie_word_embeddings: bool = False
+
+    model_type: ClassVar[str] = "llama"
+    architecture: ClassVar[str] = "LlamaForCausalLM"
+    accepted: ClassVar[Mapping[str, tuple]] = {
+        "hidden_act": ("silu",),
+        "attention_bias": (False,),
+        "mlp_bias": (False,),
+        "sliding_window": (None,),
+    }
+
+    @classmethod
+    def from_hf(cls, data: Mapping[str, Any]) -> Self:
+        cls.check_accepted(data)
+        return cls(**cls.read_fields(dict(data) | {"rope_parameters": RopeParameters.from_hf(data)}))
+
+    @classmethod
+    def derived(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Left out of config.json, these have one documented meaning in transformers: plain multi-head attention."""
+        heads = data.get("num_attention_heads")
+        head_dim = data.get("head_dim") or even_head_dim(data.get("hidden_size"), heads)
+        return {"num_key_value_heads": heads, "head_dim": head_dim}
+
+    def to_hf(self) -> dict[str, Any]:
+        own = super().to_hf()
+        del own["rope_parameters"]
+        return own | self.rope_parameters.to_hf() | {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
+
+
+class Block(nn.Module):
+    def __init__(self, config: LlamaConfig):
+        super().__init__()
+        width, eps = config.hidden_size, config.rms_norm_eps
+        self.attention_norm = RMSNorm(width, eps)
+        self.attention = Attention(width, config.num_attention_heads, config.num_key_value_heads, config.head_dim)
+        self.feed_forward_norm = RMSNorm(width, eps)
+        self.feed_forward = GatedFeedForward(width, config.intermediate_size)
+
+    def forward(self, x_BTE: Tensor, context: AttentionContext, cache: LayerCache | None) -> Tensor:
+        x_BTE = x_BTE + self.attention(self.attention_norm(x_BTE), context, cache)
+        return x_BTE + self.feed_forward(self.feed_forward_norm(x_BTE))
+
+
+class LlamaModel(LanguageModel):
+    def __init__(self, config: LlamaConfig):
+        super().__init__()
+        self.config = config
+        self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.rotary_embedding = RotaryEmbedding(config.rope_parameters, config.head_dim)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.final_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        tied = config.tie_word_embeddings
+        self.output_head = None if tied else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    def hidden_states(
+        self, token_ids_BT: Tensor, positions_BT: Tensor, mask: Tensor | None, is_causal: bool, cache: KVCache | None
+    ) -> Tensor:
+        x_BTE = self.token_embedding(token_ids_BT)
+        cos, sin = self.rotary_embedding(positions_BT, x_BTE.dtype)
+        context = AttentionContext(mask, is_causal, cos, sin)
+        for index, block in enumerate(self.blocks):
+            x_BTE = block(x_BTE, context, cache.layers[index] if cache is not None else None)
+        return self.final_norm(x_BTE)
+
+
+def preset(
+    rope: RopeParameters, context: int, vocab: int, width: int, heads: int, layers: int, feed_forward: int, **others: Any
+) -> LlamaConfig:
+    values = {"num_key_value_heads": heads, "head_dim": width // heads, "rms_norm_eps": 1e-5} | others
+    return LlamaConfig(
+        rope_parameters=rope,
+        max_position_embeddings=context,
+        vocab_size=vocab,
+        hidden_size=width,
+        num_attention_heads=heads,
+        num_hidden_layers=layers,
+        intermediate_size=feed_forward,
+        **values,
+    )
+
+
+def scaled(factor: float) -> RopeParameters:
+    return RopeParameters(
+        rope_type="llama3",
+        rope_theta=500_000.0,
+        factor=factor,
+        low_freq_factor=1.0,
+        high_freq_factor=4.0,
+        original_max_position_embeddings=8192,
+    )
+
+
+LLAMA_2 = {"bos_token_id": 1, "eos_token_id": 2}
+LLAMA_3 = {"bos_token_id": 128000, "eos_token_id": 128001, "num_key_value_heads": 8}
+TIED = {"tie_word_embeddings": True}
+
+#: The released sizes, by hub id.
+PRESETS = {
+    "meta-llama/Llama-2-7b-hf": preset(
+        RopeParameters(rope_theta=10_000.0), 4096, 32000, 4096, 32, 32, 11008, **LLAMA_2
+    ),
+    "meta-llama/Meta-Llama-3-8B": preset(
+        RopeParameters(rope_theta=500_000.0), 8192, 128256, 4096, 32, 32, 14336, **LLAMA_3
+    ),
+    "meta-llama/Llama-3.1-8B": preset(scaled(8.0), 131072, 128256, 4096, 32, 32, 14336, **LLAMA_3),
+    "meta-llama/Llama-3.2-1B": preset(scaled(32.0), 131072, 128256, 2048, 32, 16, 8192, **LLAMA_3, **TIED),
+    "meta-llama/Llama-3.2-3B": preset(scaled(32.0), 131072, 128256, 3072, 24, 28, 8192, **LLAMA_3, **TIED),
+}

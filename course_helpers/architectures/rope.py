@@ -1,0 +1,168 @@
+"""Rotary position embeddings (RoPE): the four kinds that the families of this course use.
+
+RoPE turns each pair of query and key dimensions by an angle that grows with the token's position. Pair i turns with
+`frequency_i = theta ** (-2 i / head_dim)` radians per position: fast for the first pairs, very slow for the last.
+A model trained on short texts is stretched to longer ones by slowing some of the pairs down:
+
+    default   no stretching                                                   (Llama 2, Llama 3, Qwen3)
+    linear    every pair slowed by `factor`                                   (Gemma 3, 4B and up, global layers)
+    llama3    slow pairs slowed by `factor`, fast ones kept, a blend between  (Llama 3.1 and 3.2)
+    yarn      the same idea with another blend, and cos and sin are scaled    (OLMo 3, full-attention layers)
+
+Shape suffixes: B batch, T tokens, H heads, D head dimension.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError, CourseWarning
+
+#: What each kind must find in config.json beside `rope_theta`, and what it may find.
+NEEDED = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "yarn": ("factor", "original_max_position_embeddings"),
+}
+OPTIONAL = {"yarn": ("attention_factor", "beta_fast", "beta_slow", "truncate")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RopeParameters:
+    """How fast each pair of dimensions turns. Field names are those of config.json."""
+
+    rope_type: str = "default"
+    rope_theta: float
+    factor: float | None = None
+    low_freq_factor: float | None = None
+    high_freq_factor: float | None = None
+    original_max_position_embeddings: int | None = None
+    attention_factor: float | None = None
+    beta_fast: float | None = None
+    beta_slow: float | None = None
+    truncate: bool | None = None
+
+    @classmethod
+    def from_hf(cls, data: Mapping[str, Any]) -> Self:
+        """Read both dialects: `rope_theta` + `rope_scaling` (transformers 4), `rope_parameters` (transformers 5).
+
+        Raises ConfigError for a kind of scaling, or a field of it, that is not implemented. A missing `rope_theta`
+        (early Llama 2 files leave it out) becomes 10000, as in transformers, with a CourseWarning.
+        """
+        # The order of preference is transformers' own (RotaryEmbeddingConfigMixin.convert_rope_params_to_dict).
+        found = dict(data.get("rope_scaling") or data.get("rope_parameters") or {})
+        kind = found.pop("rope_type", None) or found.pop("type", None) or "default"
+        found.pop("type", None)
+        theta = found.pop("rope_theta", None) or data.get("rope_theta")
+        if theta is None:
+            theta = 10_000.0
+            warnings.warn("config.json has no rope_theta; 10000 is assumed", CourseWarning, stacklevel=4)
+        if kind not in NEEDED:
+            raise unsupported("rope_type", kind, " or ".join(NEEDED))
+        partial = found.pop("partial_rotary_factor", None) or data.get("partial_rotary_factor") or 1.0
+        if partial != 1.0:
+            raise unsupported("partial_rotary_factor", partial, "1.0")
+        found = {name: value for name, value in found.items() if value is not None}
+        # A default RoPE turns every pair at its own speed whatever else stands beside it, as in transformers.
+        extra = set(found) - set(NEEDED[kind]) - set(OPTIONAL.get(kind, ())) if kind != "default" else set()
+        missing = set(NEEDED[kind]) - set(found)
+        for names, what in ((extra, "not implemented for"), (missing, "needed for")):
+            for name in sorted(names):
+                raise unsupported(name, found.get(name, "nothing"), f"{what} rope_type {kind!r}")
+        if kind == "default":
+            found = {}
+        return cls(rope_type=kind, rope_theta=float(theta), **found)
+
+    def to_hf(self) -> dict[str, Any]:
+        """`rope_theta` and `rope_scaling` as real checkpoints write them (read by transformers 4 and 5)."""
+        scaling = {name: value for name, value in asdict(self).items() if value is not None and name != "rope_theta"}
+        return {"rope_theta": self.rope_theta, "rope_scaling": scaling if self.rope_type != "default" else None}
+
+    def inverse_frequencies(self, head_dim: int) -> tuple[Tensor, float]:
+        """Radians per position for each pair, float32 of shape (head_dim / 2,), and the factor on cos and sin."""
+        frequencies = 1.0 / (self.rope_theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim))
+        return KINDS[self.rope_type](self, frequencies, head_dim)
+
+
+def unsupported(field: str, found: object, expected: str) -> ConfigError:
+    return ConfigError(
+        "config.json asks for rotary positions that are not implemented",
+        field=field,
+        expected=expected,
+        found=repr(found),
+        cause="another family or a newer variant; a plain RoPE in its place would give fluent nonsense",
+        next_step="`python -m course_helpers families` lists what can be loaded",
+    )
+
+
+def default(rope: RopeParameters, frequencies: Tensor, head_dim: int) -> tuple[Tensor, float]:
+    return frequencies, 1.0
+
+
+def linear(rope: RopeParameters, frequencies: Tensor, head_dim: int) -> tuple[Tensor, float]:
+    return frequencies / rope.factor, 1.0
+
+
+def llama3(rope: RopeParameters, frequencies: Tensor, head_dim: int) -> tuple[Tensor, float]:
+    """Llama 3.1: pairs whose wavelength exceeds the training context are slowed; a smooth blend in between."""
+    wavelengths = 2 * math.pi / frequencies
+    turns = rope.original_max_position_embeddings / wavelengths  # full turns within the original context
+    blend = (turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
+    blend = blend.clamp(0.0, 1.0)
+    return (1 - blend) * frequencies / rope.factor + blend * frequencies, 1.0
+
+
+def yarn(rope: RopeParameters, frequencies: Tensor, head_dim: int) -> tuple[Tensor, float]:
+    """YaRN (Peng et al., 2023): a linear ramp over the pairs, and cos and sin enlarged by the attention factor."""
+    original = rope.original_max_position_embeddings
+
+    def pair_with(turns: float) -> float:
+        return head_dim * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(rope.rope_theta))
+
+    low, high = pair_with(rope.beta_fast or 32.0), pair_with(rope.beta_slow or 1.0)
+    if rope.truncate is not False:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, head_dim - 1)
+    if low == high:
+        high += 0.001  # a ramp needs a width
+    slowed = ((torch.arange(head_dim // 2, dtype=torch.float32, device="cpu") - low) / (high - low)).clamp(0, 1)
+    factor = rope.attention_factor
+    if factor is None:
+        factor = 0.1 * math.log(rope.factor) + 1.0 if rope.factor > 1 else 1.0
+    return frequencies / rope.factor * slowed + frequencies * (1 - slowed), factor
+
+
+KINDS = {"default": default, "linear": linear, "llama3": llama3, "yarn": yarn}
+
+
+class RotaryEmbedding(nn.Module):
+    """Turns positions into the cos and sin tables that `apply_rotary` needs."""
+
+    def __init__(self, rope: RopeParameters, head_dim: int):
+        super().__init__()
+        # A plain attribute, not a buffer: it is exact in float32 whatever `model.to(bfloat16)` does, it is real even
+        # when the model is built on the meta device, and it never appears in a state dict.
+        self.inverse_frequencies, self.attention_factor = rope.inverse_frequencies(head_dim)
+
+    def forward(self, positions_BT: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """cos and sin, each (B, 1, T, D). Angles are computed in float32: bfloat16 cannot hold a position above 256."""
+        if self.inverse_frequencies.device != positions_BT.device:
+            self.inverse_frequencies = self.inverse_frequencies.to(positions_BT.device)
+        angles = positions_BT[:, None, :, None].float() * self.inverse_frequencies
+        angles = torch.cat((angles, angles), dim=-1)
+        return (angles.cos() * self.attention_factor).to(dtype), (angles.sin() * self.attention_factor).to(dtype)
+
+
+def apply_rotary(x_BHTD: Tensor, cos_B1TD: Tensor, sin_B1TD: Tensor) -> Tensor:
+    """Turn each pair (i, i + D/2): the "halves" layout of Hugging Face checkpoints.
+
+    Meta's original files pair (2 i, 2 i + 1) instead; their query and key rows must be permuted when loaded.
+    """
+    first, second = x_BHTD.chunk(2, dim=-1)
+    return x_BHTD * cos_B1TD + torch.cat((-second, first), dim=-1) * sin_B1TD

@@ -1,0 +1,269 @@
+"""Opening a checkpoint of any format: named tensors that are read one at a time, and the config beside them."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import CheckpointError, raise_all
+from . import hub
+from .pytorch_file import PyTorchFile
+from .safetensors_file import SafetensorsFile
+
+#: Checkpoints that come with the repository; their folder names can be used as sources.
+BUNDLED = Path(__file__).resolve().parents[2] / "checkpoints"
+
+
+class TensorFile(Protocol):
+    """One place that tensors are read from."""
+
+    path: Path | None
+    tensors: Mapping[str, Any]  # name -> something with a shape and a dtype
+
+    def read(self, name: str) -> Tensor: ...
+    def map(self, name: str) -> Tensor: ...
+
+
+class MemoryTensors:
+    """Tensors that are in memory already: a state dict, or those of a live model."""
+
+    path = None
+
+    def __init__(self, tensors: Mapping[str, Tensor]):
+        wrong = next((name for name, value in tensors.items() if not isinstance(value, Tensor)), None)
+        if wrong is not None:
+            raise CheckpointError(
+                "the dictionary is not a state dict",
+                tensor=str(wrong),
+                expected="a tensor",
+                found=type(tensors[wrong]).__name__,
+                cause="a training checkpoint that holds the state dict under another key",
+                next_step="pass the inner dictionary of tensors",
+            )
+        self.tensors = {name: tensor.detach() for name, tensor in tensors.items()}
+
+    def read(self, name: str) -> Tensor:
+        return self.tensors[name].clone()
+
+    def map(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+
+#: File endings and the reader of each.
+READERS = {".safetensors": SafetensorsFile, ".bin": PyTorchFile, ".pth": PyTorchFile, ".pt": PyTorchFile}
+FORMATS = {".safetensors": "safetensors", ".bin": "pytorch", ".pth": "pytorch", ".pt": "pytorch"}
+#: What is looked for in a folder, in this order: safetensors first, because nothing in it can run.
+INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+SINGLES = ("model.safetensors", "pytorch_model.bin")
+
+
+class Checkpoint:
+    """An open checkpoint: `format`, `config`, and the tensors by name. Use it in a `with` statement."""
+
+    def __init__(self, format: str, files: list[TensorFile], config: Mapping[str, Any] | None, origin: str):
+        self.format = format
+        self.config = config
+        self.origin = origin  # what the reader of an error message knows the checkpoint by
+        self.files = files
+        self.file_of: dict[str, TensorFile] = {}
+        for file in files:
+            for name in file.tensors:
+                if name in self.file_of:
+                    raise CheckpointError(
+                        "two files hold the same tensor",
+                        file=f"{self.file_of[name].path} and {file.path}",
+                        tensor=name,
+                        cause="shards of two different checkpoints in one folder",
+                        next_step="download the checkpoint again into an empty folder",
+                    )
+                self.file_of[name] = file
+
+    def names(self) -> list[str]:
+        """Names of all tensors, in the order of the files."""
+        return list(self.file_of)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self.file_of[name].tensors[name].shape)
+
+    def dtype(self, name: str) -> torch.dtype:
+        return self.file_of[name].tensors[name].dtype
+
+    def where(self, name: str) -> object:
+        """The file that holds a tensor, for messages."""
+        return self.file_of[name].path or self.origin
+
+    def read(self, name: str) -> Tensor:
+        """The tensor in memory of its own: nothing that happens to the file later can change it."""
+        return self.file_of[name].read(name)
+
+    def map(self, name: str) -> Tensor:
+        """The tensor without a copy where the format allows: a window onto the file, or the live tensor itself."""
+        return self.file_of[name].map(name)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(torch.Size(self.shape(name)).numel() * self.dtype(name).itemsize for name in self.names())
+
+    def close(self) -> None:
+        """Let go of the files. Tensors that were mapped stay valid: they hold the mapping themselves."""
+        self.files, self.file_of = [], {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def open_checkpoint(source: object, config: Mapping[str, Any] | None = None, revision: str | None = None) -> Checkpoint:
+    """Open a checkpoint, whatever it is, without reading its tensors.
+
+    `source`: a folder in Hugging Face's layout, a single weight file, the name of a bundled checkpoint
+    ("tiny-gpt2"), a hub id ("openai-community/gpt2"), a live Transformers model, or a state dict. `config` is for
+    sources that carry none. Raises CheckpointError for anything missing, damaged, unsafe or not recognised.
+    """
+    if isinstance(source, nn.Module):
+        live = getattr(source, "config", None)
+        if hasattr(live, "to_dict"):
+            return Checkpoint("transformers", [MemoryTensors(source.state_dict())], config or live.to_dict(), "live model")
+        found = live.to_hf() if hasattr(live, "to_hf") else None
+        return Checkpoint("state_dict", [MemoryTensors(source.state_dict())], config or found, "live model")
+    if isinstance(source, Mapping):
+        return Checkpoint("state_dict", [MemoryTensors(source)], config, "state dict")
+    path = resolve(source, revision)
+    folder = path if path.is_dir() else path.parent
+    if config is None:
+        config = read_json(folder / "config.json") if (folder / "config.json").exists() else None
+    files, format = open_files(path)
+    return Checkpoint(format, files, config, str(path))
+
+
+def resolve(source: object, revision: str | None = None, weights: bool = True) -> Path:
+    """The local path of a folder, a file, a bundled checkpoint's name or a hub id. Raises CheckpointError."""
+    path = Path(str(source)).expanduser()
+    if path.exists():
+        return path
+    if (BUNDLED / str(source) / "config.json").exists():
+        return BUNDLED / str(source)
+    if hub.HUB_ID.fullmatch(str(source)) and not path.suffix in READERS:
+        return hub.download(str(source), revision, weights)
+    raise CheckpointError(
+        "there is no such checkpoint",
+        file=source,
+        expected="a folder, a weight file, a bundled name or a hub id (owner/name)",
+        found="nothing at this path",
+        cause="a typing mistake, or a relative path from another folder",
+        next_step="`python -m course_helpers families` lists the bundled checkpoints and the hub ids",
+    )
+
+
+def open_files(path: Path) -> tuple[list[TensorFile], str]:
+    """Open the weight file or files at a path. Raises CheckpointError if there are none, or too many to choose."""
+    if path.is_file():
+        if path.name.endswith(".index.json"):
+            return open_shards(path)
+        if path.suffix not in READERS:
+            raise unrecognised(path, f"a file ending in {path.suffix or 'nothing'}")
+        return [READERS[path.suffix](path)], FORMATS[path.suffix]
+    for name in INDEXES:
+        if (path / name).exists():
+            return open_shards(path / name)
+    for name in SINGLES:
+        if (path / name).exists():
+            return open_files(path / name)
+    candidates = [file for file in sorted(path.iterdir()) if file.suffix in READERS]
+    if len(candidates) == 1:
+        return open_files(candidates[0])
+    raise unrecognised(path, ", ".join(file.name for file in candidates) or "no weight file")
+
+
+def unrecognised(path: Path, found: str) -> CheckpointError:
+    return CheckpointError(
+        "no checkpoint was recognised here",
+        file=path,
+        expected=f"{', '.join(INDEXES + SINGLES)}, or exactly one file ending in {', '.join(READERS)}",
+        found=found,
+        cause="an incomplete download, or the wrong folder",
+        next_step="name the weight file itself, or download the checkpoint again",
+    )
+
+
+def open_shards(index_path: Path) -> tuple[list[TensorFile], str]:
+    """Open every shard that an index names, and hold each to what the index promises. Raises CheckpointError."""
+    weight_map = read_json(index_path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(
+            "the index lists no tensors",
+            file=index_path,
+            field="weight_map",
+            expected="tensor name -> shard file name",
+            found=type(weight_map).__name__,
+            next_step="download the index again",
+        )
+    files = {name: open_shard(index_path, name) for name in sorted(set(weight_map.values()), key=str)}
+    promised = {(name, shard) for name, shard in weight_map.items()}
+    present = {(name, shard) for shard, file in files.items() for name in file.tensors}
+    problems = [index_problem(index_path, *pair, missing=True) for pair in sorted(promised - present)]
+    problems += [index_problem(index_path, *pair, missing=False) for pair in sorted(present - promised)]
+    raise_all(problems)
+    return list(files.values()), next(FORMATS[Path(name).suffix] for name in files)
+
+
+def open_shard(index_path: Path, name: object) -> TensorFile:
+    """One shard. Raises CheckpointError if it is missing, or if the index points out of its own folder."""
+    if not isinstance(name, str) or Path(name).name != name or "\\" in name or Path(name).suffix not in READERS:
+        raise CheckpointError(
+            "the index names a shard that cannot be one",
+            file=index_path,
+            field="weight_map",
+            expected=f"the plain name of a file beside the index, ending in {', '.join(READERS)}",
+            found=repr(name),
+            cause="an index that was tampered with, or one written by hand",
+            next_step="download the checkpoint from its original owner",
+        )
+    path = index_path.parent / name
+    if not path.is_file():
+        raise CheckpointError(
+            "a shard is missing",
+            file=path,
+            expected=f"every file that {index_path.name} lists",
+            found="no such file",
+            cause="an interrupted download",
+            next_step="download the checkpoint again: finished shards are not fetched twice",
+        )
+    return READERS[path.suffix](path)
+
+
+def index_problem(index_path: Path, tensor: str, shard: str, missing: bool) -> CheckpointError:
+    return CheckpointError(
+        "the index and the shard disagree",
+        file=index_path.parent / shard,
+        tensor=tensor,
+        expected="in this shard, says the index" if missing else "not in this shard, says the index",
+        found="not there" if missing else "there",
+        cause="a shard of another version of the checkpoint beside this index",
+        next_step="download the checkpoint again into an empty folder",
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises CheckpointError if it is anything else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found = type(content).__name__
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        content, found = None, str(error)
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            "the file is not a JSON object",
+            file=path,
+            expected="{...}",
+            found=found,
+            cause="an interrupted download, or a web page saved in the file's place",
+            next_step="delete the file and download it again",
+        )
+    return content

@@ -1,0 +1,94 @@
+"""Four ways to get the same weights into memory, and what each costs at its peak.
+
+    naive        build the model, read the whole checkpoint beside it, copy          2 x the model
+    sequential   build the model, then read and copy one tensor at a time            the model + one tensor
+    mmap         an empty model on the meta device; parameters are windows           the model, as pages of the file
+                 onto the file wherever a tensor can be used as it is                that are read at their first use
+    stream       an empty model on the meta device; one tensor at a time is read     the model + one tensor
+                 into memory of its own, which becomes the parameter
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..architectures.base import LanguageModel
+from .assign import Plan, set_parameter
+from .sources import Checkpoint
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a strategy needs: a checked plan, where the tensors come from, and what the model shall be."""
+
+    build: Callable[[], LanguageModel]
+    checkpoint: Checkpoint
+    plan: Plan
+    dtype: torch.dtype
+    device: torch.device
+
+    def parameters(self, read: Callable[[str], Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter's name and value, in the checkpoint's order; `read` fetches one checkpoint tensor."""
+        shapes = self.plan.shapes
+        for source, rule in self.plan.steps.items():
+            yield from zip(rule.targets, rule.to_ours(read(source), [shapes[name] for name in rule.targets]), strict=True)
+
+
+def naive(job: Job) -> LanguageModel:
+    model = build_whole(job)
+    everything = {name: job.checkpoint.read(name) for name in job.plan.steps}
+    return copy_into(model, job.parameters(everything.__getitem__))
+
+
+def sequential(job: Job) -> LanguageModel:
+    return copy_into(build_whole(job), job.parameters(job.checkpoint.read))
+
+
+def mmap(job: Job) -> LanguageModel:
+    model = build_empty(job)
+    for name, tensor in job.parameters(job.checkpoint.map):
+        set_parameter(model, name, tensor.to(job.device, job.dtype).contiguous())
+    return model
+
+
+def stream(job: Job) -> LanguageModel:
+    model = build_empty(job)
+    for name, tensor in job.parameters(job.checkpoint.read):
+        tensor = tensor.to(job.device, job.dtype).contiguous()
+        # A slice of a larger tensor would keep all of it in memory for as long as any slice lives.
+        set_parameter(model, name, tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor)
+    return model
+
+
+STRATEGIES: Mapping[str, Callable[[Job], LanguageModel]] = {
+    "naive": naive,
+    "sequential": sequential,
+    "mmap": mmap,
+    "stream": stream,
+}
+
+
+def build_empty(job: Job) -> LanguageModel:
+    """A model whose parameters have shapes but no memory. What is computed (RoPE frequencies) is real already."""
+    with torch.device("meta"):
+        return job.build()
+
+
+def build_whole(job: Job) -> LanguageModel:
+    """A model with memory and random weights, as calling the class makes it."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(job.dtype)
+    try:
+        with torch.device(job.device):
+            return job.build()
+    finally:
+        torch.set_default_dtype(before)
+
+
+def copy_into(model: LanguageModel, tensors: Iterator[tuple[str, Tensor]]) -> LanguageModel:
+    with torch.no_grad():
+        for name, tensor in tensors:
+            model.get_parameter(name).copy_(tensor)
+    return model
