@@ -4,7 +4,11 @@ from .errors import CheckpointError, ConfigError, CourseWarning, UnsafeFileError
 from .families import FAMILIES
 from .generation import generate, stream
 from .loaders.load import load_model, load_weights
+from .loaders.save import save_checkpoint
 from .loaders.sources import open_checkpoint
+from .memory import track_memory
+from .tokenizers import load_tokenizer
+from .validation import validate_checkpoint
 
 __all__ = [
     "FAMILIES",
@@ -14,7 +18,11 @@ __all__ = [
     "UnsafeFileError",
     "generate",
     "load_model",
+    "load_tokenizer",
     "load_weights",
     "open_checkpoint",
+    "save_checkpoint",
     "stream",
+    "track_memory",
+    "validate_checkpoint",
 ]

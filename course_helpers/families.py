@@ -4,8 +4,9 @@ The core (loading, generation, validation) asks this table and knows no family b
 `architectures/`, its rows in `loaders/weight_maps.py`, a row here, and build its tiny checkpoint.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .architectures import gpt2, llama
@@ -13,6 +14,7 @@ from .architectures.base import LanguageModel
 from .architectures.config import ModelConfig
 from .errors import ConfigError
 from .loaders.weight_maps import GPT2, LLAMA, WeightMap
+from .tokenizer_backends import Backend, gpt2_backend, llama3_backend
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,9 @@ class Family:
     hub_ladder: tuple[str, ...]  # hub ids to load, smallest first
     ungated: tuple[str, ...]  # those of the ladder that need neither account nor licence
     tiny: str  # the bundled trained checkpoint, a folder of checkpoints/
+    tokenizer: Callable[[Path, Mapping[str, Any]], tuple[Backend, tuple[str, ...]]]  # reads the family's own files
+    adds_bos: bool  # whether texts began with the beginning-of-text token in training
+    chat_format: str | None = None
 
 
 FAMILIES: dict[str, Family] = {
@@ -39,6 +44,8 @@ FAMILIES: dict[str, Family] = {
         hub_ladder=tuple(gpt2.PRESETS),
         ungated=tuple(gpt2.PRESETS),
         tiny="tiny-gpt2",
+        tokenizer=gpt2_backend,
+        adds_bos=False,
     ),
     "llama3": Family(
         title="Llama 3, 3.1, 3.2",
@@ -49,6 +56,9 @@ FAMILIES: dict[str, Family] = {
         hub_ladder=("meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.2-3B", "meta-llama/Llama-3.1-8B"),
         ungated=(),
         tiny="tiny-llama3",
+        tokenizer=llama3_backend,
+        adds_bos=True,
+        chat_format="llama3",
     ),
 }
 

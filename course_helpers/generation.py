@@ -32,9 +32,12 @@ def generate(
     `top_k` and `top_p` limit sampling to the likeliest tokens. Raises ValueError for an empty prompt, and for
     settings that make no sense.
     """
-    rows = [row.tolist() if isinstance(row, Tensor) else list(row) for row in prompts]
+    rows = [row.tolist() if isinstance(row, Tensor) else row for row in prompts]
+    if any(isinstance(row, int) for row in rows):
+        raise ValueError("prompts must hold one sequence of ids a row; for a single prompt, pass [prompt]")
+    rows = [list(row) for row in rows]
     sample = sampler(temperature, top_k, top_p, seed, model.device)
-    stops = frozenset(stop_ids or ())
+    stops = frozenset(() if stop_ids is None else map(int, stop_ids))
     finished_by: list[int | None] = [None] * len(rows)
     for tokens_B in next_tokens(model, rows, max_new_tokens, sample, use_cache):
         for index, token in enumerate(tokens_B.tolist()):
@@ -67,7 +70,7 @@ def stream(
 ) -> Iterator[int]:
     """The new token ids of one prompt, each as soon as it is known; the same ones that `generate` appends."""
     row = prompt.flatten().tolist() if isinstance(prompt, Tensor) else list(prompt)
-    stops = frozenset(stop_ids or ())
+    stops = frozenset(() if stop_ids is None else map(int, stop_ids))
     sample = sampler(temperature, top_k, top_p, seed, model.device)
     for tokens_B in next_tokens(model, [row], max_new_tokens, sample, use_cache):
         token = int(tokens_B[0])
@@ -81,7 +84,9 @@ def next_tokens(
 ) -> Iterator[Tensor]:
     """Step by step, the next token of every row, (B,). Rows of unequal length are padded on the left."""
     if not rows or not all(rows):
-        raise ValueError("every prompt needs at least one token; a model with a beginning-of-text token can start from it")
+        raise ValueError(
+            "every prompt needs at least one token; a model with a beginning-of-text token can start from it"
+        )
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens must be 0 or more, not {max_new_tokens}")
     longest = max(len(row) for row in rows)

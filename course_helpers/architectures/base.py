@@ -47,16 +47,14 @@ class LanguageModel(nn.Module):
         if cache is not None:
             cache.check_room(batch_size, new_tokens)
             start = cache.length
-            if left_padding_B is not None:
-                cache.left_padding_B = left_padding_B
-            left_padding_B = cache.left_padding_B
+            left_padding_B = cache.left_padding_B if left_padding_B is None else left_padding_B
         positions_BT = torch.arange(start, start + new_tokens, device=token_ids_BT.device)[None]
         if left_padding_B is not None:
             positions_BT = (positions_BT - left_padding_B[:, None]).clamp(min=0)
         mask, is_causal = attention_mask(start, new_tokens, left_padding_B, token_ids_BT.device)
         x_BTE = self.hidden_states(token_ids_BT, positions_BT, mask, is_causal, cache)
         if cache is not None:
-            cache.advance(new_tokens)
+            cache.advance(new_tokens, left_padding_B)
         if last_only:
             x_BTE = x_BTE[:, -1:]
         return F.linear(x_BTE, self.head_weight)

@@ -16,11 +16,12 @@ class LayerCache:
         self.value_BKSD = torch.zeros(shape_BKSD, dtype=dtype, device=device)
 
     def update(self, key_BKTD: Tensor, value_BKTD: Tensor) -> tuple[Tensor, Tensor]:
-        """Store T new positions; return everything stored so far, as views: nothing is copied a second time."""
+        """Store T new positions; return everything stored so far, as views: nothing is copied a second time (unless
+        the cache was asked to store another type than the model computes in)."""
         start, end = self.cache.length, self.cache.length + key_BKTD.shape[2]
         self.key_BKSD[:, :, start:end] = key_BKTD
         self.value_BKSD[:, :, start:end] = value_BKTD
-        return self.key_BKSD[:, :, :end], self.value_BKSD[:, :, :end]
+        return self.key_BKSD[:, :, :end].to(key_BKTD.dtype), self.value_BKSD[:, :, :end].to(value_BKTD.dtype)
 
 
 class KVCache:
@@ -52,9 +53,10 @@ class KVCache:
                 f"make it longer: model.make_cache(batch_size={batch_size}, max_length={self.length + new_tokens})"
             )
 
-    def advance(self, new_tokens: int) -> None:
+    def advance(self, new_tokens: int, left_padding_B: Tensor | None) -> None:
         """Called by the model once every layer has stored `new_tokens` positions."""
         self.length += new_tokens
+        self.left_padding_B = left_padding_B
 
     def reset(self) -> None:
         """Forget everything and start a new text in the same memory."""

@@ -5,6 +5,7 @@ unknown RoPE type becomes plain RoPE, a bias flag is ignored. So a field that ch
 refused here, and never guessed.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, Self
@@ -105,21 +106,31 @@ def checked(name: str, kind: Any, value: Any) -> Any:
     """`value`, if it is of the field's type. Raises ConfigError otherwise."""
     if isinstance(value, list) and kind == TokenIds:
         value = tuple(value)
-    wrong = (
-        (kind is int and (type(value) is not int or value < 1))
-        or (kind is float and (type(value) not in (int, float) or not value > 0))
-        or (kind is bool and type(value) is not bool)
-    )
-    if wrong:
+    expected = {
+        int: "a whole number from 1 up",
+        float: "a finite number above 0",
+        bool: "true or false",
+        int | None: "a token id or null",
+        TokenIds: "a token id, a list of them, or null",
+    }
+    wrong = {
+        int: type(value) is not int or value < 1,
+        float: type(value) not in (int, float) or not 0 < value < math.inf,
+        bool: type(value) is not bool,
+        int | None: type(value) not in (int, type(None)),
+        TokenIds: type(value) not in (int, type(None), tuple)
+        or (type(value) is tuple and any(type(token) is not int for token in value)),
+    }
+    if wrong.get(kind, False):
         raise ConfigError(
             "config.json holds a value that cannot be right",
             field=name,
-            expected={int: "a whole number from 1 up", float: "a number above 0", bool: "true or false"}[kind],
+            expected=expected[kind],
             found=repr(value),
             cause="the file was edited by hand, or written by another program",
             next_step="take config.json from the same place as the weights",
         )
-    return value
+    return float(value) if kind is float else value
 
 
 def even_head_dim(width: object, heads: object) -> int | None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .base import LanguageModel
 from .cache import KVCache, LayerCache
 from .config import ModelConfig, even_head_dim
-from .layers import Attention, AttentionContext, FeedForward
+from .layers import Attention, AttentionContext, Embedding, FeedForward, Linear
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +42,12 @@ class GPT2Config(ModelConfig):
         "add_cross_attention": (False,),
     }
 
+    def __post_init__(self) -> None:
+        even_head_dim(self.n_embd, self.n_head)
+        super().__post_init__()
+
     @classmethod
     def derived(cls, data: Mapping[str, Any]) -> dict[str, Any]:
-        even_head_dim(data.get("n_embd"), data.get("n_head"))
         return {"n_inner": 4 * data["n_embd"]} if isinstance(data.get("n_embd"), int) else {}
 
     def to_hf(self) -> dict[str, Any]:
@@ -77,12 +80,12 @@ class GPT2Model(LanguageModel):
     def __init__(self, config: GPT2Config):
         super().__init__()
         self.config = config
-        self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
-        self.position_embedding = nn.Embedding(config.n_positions, config.n_embd)
+        self.token_embedding = Embedding(config.vocab_size, config.n_embd)
+        self.position_embedding = Embedding(config.n_positions, config.n_embd)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.final_norm = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         tied = config.tie_word_embeddings
-        self.output_head = None if tied else nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.output_head = None if tied else Linear(config.n_embd, config.vocab_size, bias=False)
 
     def hidden_states(
         self, token_ids_BT: Tensor, positions_BT: Tensor, mask: Tensor | None, is_causal: bool, cache: KVCache | None

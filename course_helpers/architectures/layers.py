@@ -24,6 +24,23 @@ class AttentionContext:
     sin_B1TD: Tensor | None = None
 
 
+class Linear(nn.Linear):
+    """nn.Linear that, built without memory, does not pretend to fill it: on the meta device that changes nothing and
+    costs a second, because torch first loads its Python descriptions of every operation."""
+
+    def reset_parameters(self) -> None:
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
+class Embedding(nn.Embedding):
+    """nn.Embedding, with the same saving."""
+
+    def reset_parameters(self) -> None:
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
 class RMSNorm(nn.Module):
     """Divide by the root mean square, then scale: `weight * x / sqrt(mean(x^2) + eps)`; no mean, no bias.
 
@@ -53,15 +70,17 @@ class Attention(nn.Module):
         super().__init__()
         self.head_dim = head_dim
         self.enable_gqa = num_heads != num_key_value_heads
-        self.query = nn.Linear(width, num_heads * head_dim, bias=bias)
-        self.key = nn.Linear(width, num_key_value_heads * head_dim, bias=bias)
-        self.value = nn.Linear(width, num_key_value_heads * head_dim, bias=bias)
-        self.output = nn.Linear(num_heads * head_dim, width, bias=bias)
+        self.query = Linear(width, num_heads * head_dim, bias=bias)
+        self.key = Linear(width, num_key_value_heads * head_dim, bias=bias)
+        self.value = Linear(width, num_key_value_heads * head_dim, bias=bias)
+        self.output = Linear(num_heads * head_dim, width, bias=bias)
 
     def project(self, x_BTE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, H, T, D), keys and values (B, K, T, D)."""
         per_head = (*x_BTE.shape[:2], -1, self.head_dim)
-        query, key, value = (layer(x_BTE).view(per_head).transpose(1, 2) for layer in (self.query, self.key, self.value))
+        query, key, value = (
+            layer(x_BTE).view(per_head).transpose(1, 2) for layer in (self.query, self.key, self.value)
+        )
         return query, key, value
 
     def forward(self, x_BTE: Tensor, context: AttentionContext, cache: LayerCache | None = None) -> Tensor:
@@ -87,8 +106,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, hidden_width: int):
         super().__init__()
-        self.up = nn.Linear(width, hidden_width)
-        self.down = nn.Linear(hidden_width, width)
+        self.up = Linear(width, hidden_width)
+        self.down = Linear(hidden_width, width)
 
     def forward(self, x_BTE: Tensor) -> Tensor:
         return self.down(F.gelu(self.up(x_BTE), approximate="tanh"))
@@ -99,9 +118,9 @@ class GatedFeedForward(nn.Module):
 
     def __init__(self, width: int, hidden_width: int):
         super().__init__()
-        self.gate = nn.Linear(width, hidden_width, bias=False)
-        self.up = nn.Linear(width, hidden_width, bias=False)
-        self.down = nn.Linear(hidden_width, width, bias=False)
+        self.gate = Linear(width, hidden_width, bias=False)
+        self.up = Linear(width, hidden_width, bias=False)
+        self.down = Linear(hidden_width, width, bias=False)
 
     def forward(self, x_BTE: Tensor) -> Tensor:
         return self.down(F.silu(self.gate(x_BTE)) * self.up(x_BTE))

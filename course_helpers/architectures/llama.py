@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from .base import LanguageModel
 from .cache import KVCache, LayerCache
 from .config import ModelConfig, even_head_dim
-from .layers import Attention, AttentionContext, GatedFeedForward, RMSNorm
+from .layers import Attention, AttentionContext, Embedding, GatedFeedForward, Linear, RMSNorm
 from .rope import RopeParameters, RotaryEmbedding
 
 
@@ -85,12 +85,12 @@ class LlamaModel(LanguageModel):
     def __init__(self, config: LlamaConfig):
         super().__init__()
         self.config = config
-        self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.token_embedding = Embedding(config.vocab_size, config.hidden_size)
         self.rotary_embedding = RotaryEmbedding(config.rope_parameters, config.head_dim)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.final_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         tied = config.tie_word_embeddings
-        self.output_head = None if tied else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.output_head = None if tied else Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def hidden_states(
         self, token_ids_BT: Tensor, positions_BT: Tensor, mask: Tensor | None, is_causal: bool, cache: KVCache | None
@@ -104,7 +104,14 @@ class LlamaModel(LanguageModel):
 
 
 def preset(
-    rope: RopeParameters, context: int, vocab: int, width: int, heads: int, layers: int, feed_forward: int, **others: Any
+    rope: RopeParameters,
+    context: int,
+    vocab: int,
+    width: int,
+    heads: int,
+    layers: int,
+    feed_forward: int,
+    **others: Any,
 ) -> LlamaConfig:
     values = {"num_key_value_heads": heads, "head_dim": width // heads, "rms_norm_eps": 1e-5} | others
     return LlamaConfig(

@@ -15,13 +15,14 @@ Shape suffixes: B batch, T tokens, H heads, D head dimension.
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self, get_args
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, CourseWarning
+from .config import checked
 
 #: What each kind must find in config.json beside `rope_theta`, and what it may find.
 NEEDED = {
@@ -56,18 +57,25 @@ class RopeParameters:
         (early Llama 2 files leave it out) becomes 10000, as in transformers, with a CourseWarning.
         """
         # The order of preference is transformers' own (RotaryEmbeddingConfigMixin.convert_rope_params_to_dict).
-        found = dict(data.get("rope_scaling") or data.get("rope_parameters") or {})
+        found = data.get("rope_scaling") or data.get("rope_parameters") or {}
+        if not isinstance(found, Mapping):
+            raise unsupported("rope_scaling", found, "a JSON object")
+        found = dict(found)
         kind = found.pop("rope_type", None) or found.pop("type", None) or "default"
         found.pop("type", None)
-        theta = found.pop("rope_theta", None) or data.get("rope_theta")
+        theta = found.pop("rope_theta", None)
+        theta = data.get("rope_theta") if theta is None else theta
         if theta is None:
             theta = 10_000.0
             warnings.warn("config.json has no rope_theta; 10000 is assumed", CourseWarning, stacklevel=4)
-        if kind not in NEEDED:
+        if not isinstance(kind, str) or kind not in NEEDED:
             raise unsupported("rope_type", kind, " or ".join(NEEDED))
         partial = found.pop("partial_rotary_factor", None) or data.get("partial_rotary_factor") or 1.0
         if partial != 1.0:
             raise unsupported("partial_rotary_factor", partial, "1.0")
+        outer = data.get("original_max_position_embeddings")
+        if outer is not None and "original_max_position_embeddings" in NEEDED[kind]:
+            found["original_max_position_embeddings"] = outer  # transformers prefers this place, too
         found = {name: value for name, value in found.items() if value is not None}
         # A default RoPE turns every pair at its own speed whatever else stands beside it, as in transformers.
         extra = set(found) - set(NEEDED[kind]) - set(OPTIONAL.get(kind, ())) if kind != "default" else set()
@@ -77,7 +85,9 @@ class RopeParameters:
                 raise unsupported(name, found.get(name, "nothing"), f"{what} rope_type {kind!r}")
         if kind == "default":
             found = {}
-        return cls(rope_type=kind, rope_theta=float(theta), **found)
+        numbers = {"rope_theta": theta} | found
+        kinds = {field.name: get_args(field.type)[0] if get_args(field.type) else field.type for field in fields(cls)}
+        return cls(rope_type=kind, **{name: checked(name, kinds[name], value) for name, value in numbers.items()})
 
     def to_hf(self) -> dict[str, Any]:
         """`rope_theta` and `rope_scaling` as real checkpoints write them (read by transformers 4 and 5)."""
@@ -86,7 +96,9 @@ class RopeParameters:
 
     def inverse_frequencies(self, head_dim: int) -> tuple[Tensor, float]:
         """Radians per position for each pair, float32 of shape (head_dim / 2,), and the factor on cos and sin."""
-        frequencies = 1.0 / (self.rope_theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim))
+        frequencies = 1.0 / (
+            self.rope_theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim)
+        )
         return KINDS[self.rope_type](self, frequencies, head_dim)
 
 

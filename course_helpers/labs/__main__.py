@@ -47,7 +47,7 @@ def _check(options: argparse.Namespace, labs: list, complete: bool) -> bool:
 COMMANDS = (
     ("build", _build, "execute each lab's .py and store it, with its outputs, as .ipynb"),
     ("run", _run, "execute every lab in order and show its validation checkpoints; writes results/run.json"),
-    ("check", _check, "compare the two files of each lab, look for what must not be in them; executes nothing"),
+    ("check", _check, "compare the two files of each lab, find what must not be in them; executes nothing"),
 )
 
 
@@ -58,8 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, command, help_text in COMMANDS:
         parsers[name] = sub = commands.add_parser(name, help=help_text, description=help_text)
         sub.set_defaults(command=command)
-        sub.add_argument("labs", nargs="*", metavar="LAB", help="id, path or unambiguous prefix; default: all")
-        sub.add_argument("--notebooks", type=Path, default=NOTEBOOKS_FOLDER, metavar="FOLDER", help="the labs")
+        sub.add_argument("labs", nargs="*", metavar="LAB", help="id, path or prefix; default: all")
+        sub.add_argument("--notebooks", type=Path, default=NOTEBOOKS_FOLDER, metavar="FOLDER")
     for name in ("build", "run"):
         parsers[name].add_argument(
             "--cell-timeout", type=int, default=DEFAULT_CELL_TIMEOUT, metavar="SECONDS", help="for one cell"

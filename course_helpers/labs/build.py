@@ -19,14 +19,14 @@ from course_helpers.labs.records import write_text
 
 
 def build_lab(lab: Lab, cell_timeout: int = DEFAULT_CELL_TIMEOUT, force: bool = False) -> bool:
-    """Write the lab's ``.ipynb``; returns whether it changed. If a cell fails: LabError, the old file untouched.
+    """Write the lab's ``.ipynb``; returns whether it changed. A failing cell: LabError, old file kept.
 
-    An ``.ipynb`` with an edit that is not in the ``.py`` is refused rather than overwritten, unless ``force``.
+    An ``.ipynb`` with an edit that is not in the ``.py`` is refused, not overwritten, unless ``force``.
     """
     notebook = read_source(lab)
     if not force and edited_by_hand(lab, notebook):
         raise LabError(
-            f"{relative(lab.notebook)}: was edited since it was built; its source does not have the edit.\n"
+            f"{relative(lab.notebook)}: was edited since it was built, and its source was not.\n"
             f"  Next step: carry the edit over to {lab.source.name},\n"
             f"  or drop it with: {lab.build_command} --force"
         )

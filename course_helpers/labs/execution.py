@@ -13,6 +13,8 @@ from course_helpers.labs.pair import Cell, Notebook
 SKIP_TAG = "nbval-skip"
 DEFAULT_CELL_TIMEOUT = 600
 OFFLINE_VARIABLES = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+# The kernel's advice on its transport would stand between a run's own messages.
+KERNEL_ARGUMENTS = ["--IPKernelApp.log_level=ERROR"]
 ANSI_ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -66,7 +68,8 @@ def execute(
     started = {"index": 0}
     client = NotebookClient(
         notebook,
-        km=_kernel_manager(),
+        kernel_manager_class=_kernel_manager_class(),
+        extra_arguments=KERNEL_ARGUMENTS,
         timeout=cell_timeout,
         record_timing=False,
         coalesce_streams=True,
@@ -83,17 +86,16 @@ def execute(
     return None
 
 
-def _kernel_manager() -> object:
+def _kernel_manager_class() -> type:
     """A manager whose kernel is this interpreter, whatever kernels the user has registered as 'python3'."""
     from ipykernel.kernelspec import RESOURCES, get_kernel_dict
-    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+    from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
 
-    class ThisInterpreter(KernelSpecManager):
-        def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-            return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
+    class ThisInterpreter(AsyncKernelManager):
+        kernel_spec = KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
 
-    return AsyncKernelManager(kernel_spec_manager=ThisInterpreter())
+    return ThisInterpreter
 
 
 def _in_one_line(error: Exception) -> str:

@@ -81,6 +81,8 @@ def normalised(notebook: Notebook) -> Notebook:
     for cell in result.cells:
         cell.id = _cell_id(cell, used)
         kept = {key: value for key, value in cell.metadata.items() if key in KEPT_CELL_METADATA}
+        if "solution" in tags(cell):
+            kept["jupyter"] = {"source_hidden": True}  # folded in JupyterLab until the learner opens it
         cell.metadata = nbformat.from_dict(kept)
         for output in cell.get("outputs", []):
             if output.output_type == "error":
@@ -93,8 +95,7 @@ def serialised(notebook: Notebook) -> str:
     """The text of an ``.ipynb``, the same for the same notebook."""
     import nbformat
 
-    text = nbformat.writes(notebook, version=nbformat.NO_CONVERT, indent=1, ensure_ascii=False, sort_keys=True)
-    return text + "\n"
+    return nbformat.writes(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def _cell_id(cell: Cell, used: set[str]) -> str:

@@ -39,15 +39,23 @@ def make_plan(checkpoint: Checkpoint, weight_maps: tuple[WeightMap, ...], config
     weight_map, trunk = choose_layout(checkpoint, weight_maps, config, shapes)
     rules = weight_map.expand(config, trunk)
     tied = {name for name, rule in rules.items() if rule.targets == (HEAD,) and HEAD not in shapes}
-    dropped = weight_map.expand_dropped(config, trunk) | dict.fromkeys(tied, "tied to the token embedding: the same values")
+    dropped = weight_map.expand_dropped(config, trunk) | dict.fromkeys(
+        tied, "tied to the token embedding: the same values"
+    )
     steps = {name: rule for name, rule in rules.items() if name not in tied}
     names = set(checkpoint.names())
-    problems = [unexpected(checkpoint, name, config) for name in checkpoint.names() if name not in steps.keys() | dropped]
+    problems = [
+        unexpected(checkpoint, name, config) for name in checkpoint.names() if name not in steps.keys() | dropped
+    ]
     problems += [missing(checkpoint, name, rule, config) for name, rule in steps.items() if name not in names]
-    problems += [wrong for name in steps if name in names for wrong in tensor_problems(checkpoint, name, steps[name], shapes)]
+    problems += [
+        wrong for name in steps if name in names for wrong in tensor_problems(checkpoint, name, steps[name], shapes)
+    ]
     if not problems:
         embedding = next(name for name, rule in steps.items() if EMBEDDING in rule.targets)
-        problems += [differs(checkpoint, name, embedding) for name in tied & names if not same(checkpoint, name, embedding)]
+        problems += [
+            differs(checkpoint, name, embedding) for name in tied & names if not same(checkpoint, name, embedding)
+        ]
     # The most telling problem first: a wrong shape says more about the cause than the hundred tensors it drags along.
     raise_all(sorted(problems, key=lambda problem: problem.what != WRONG_SHAPE))
     return Plan(weight_map, steps, {name: dropped[name] for name in checkpoint.names() if name in dropped}, shapes)
@@ -94,13 +102,14 @@ def tensor_problems(checkpoint: Checkpoint, name: str, rule: Rule, shapes: Shape
                 next_step="take config.json and the weights from the same place",
             )
         ]
-    if not checkpoint.dtype(name).is_floating_point:
+    dtype = checkpoint.dtype(name)
+    if not dtype.is_floating_point or dtype.itemsize < 2:  # in 8 bits or fewer, a value means nothing without its scale
         return [
             CheckpointError(
                 "a weight does not hold real numbers",
                 **where,
-                expected="a floating-point type",
-                found=checkpoint.dtype(name),
+                expected="a floating-point type of 16 bits or more",
+                found=dtype,
                 cause="a quantized checkpoint, or a damaged header",
                 next_step="use the unquantized checkpoint",
             )

@@ -33,16 +33,27 @@ def download(hub_id: str, revision: str | None = None, weights: bool = True) -> 
             patterns += next(([kind] for kind in kinds if any(name.endswith(kind[1:]) for name in top)), [])
         elif weights:
             patterns += ["*.safetensors", "*.bin"]
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*.safetensors"]))
+        return Path(
+            snapshot_download(hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*.safetensors"])
+        )
     except GatedRepoError as error:
-        raise refused(hub_id, "the model's owner asks you to accept a licence first",
-                      f"accept it on the model's page on the hub, then run `hf auth login`") from error
+        raise refused(
+            hub_id,
+            "the model's owner asks you to accept a licence first",
+            "accept it on the model's page on the hub, then run `hf auth login`",
+        ) from error
     except RepositoryNotFoundError as error:
-        raise refused(hub_id, "the hub has no such model, or it is private",
-                      "check the spelling (owner/name); for a private one run `hf auth login`") from error
+        raise refused(
+            hub_id,
+            "the hub has no such model, or it is private",
+            "check the spelling (owner/name); for a private one run `hf auth login`",
+        ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise refused(hub_id, "the hub cannot be reached and the model is not in the local cache",
-                      "connect to the network (and unset HF_HUB_OFFLINE), or use a bundled one: checkpoints/") from error
+        raise refused(
+            hub_id,
+            "the hub cannot be reached and the model is not in the local cache",
+            "connect to the network (and unset HF_HUB_OFFLINE), or use a bundled one: checkpoints/",
+        ) from error
 
 
 def refused(hub_id: str, cause: str, next_step: str) -> CheckpointError:

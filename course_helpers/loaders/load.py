@@ -9,8 +9,8 @@ import torch
 
 from ..architectures.base import LanguageModel
 from ..architectures.config import ModelConfig
-from ..errors import CheckpointError
-from ..families import family_of
+from ..errors import CheckpointError, ConfigError
+from ..families import Family, family_of
 from .assign import make_plan
 from .report import LoadReport, TensorRow
 from .sources import Checkpoint, open_checkpoint
@@ -61,16 +61,17 @@ def load_weights(model: LanguageModel, source: object, *, revision: str | None =
 
 def check_same_config(checkpoint: Checkpoint, config: ModelConfig) -> None:
     """Refuse weights that were trained under another config, even if every shape fits. Raises CheckpointError."""
-    found = family_of(checkpoint.config).config.from_hf(checkpoint.config)
-    names = ("model_type", *vars(config))
+    _, found = read_config(checkpoint)
+    # Special token ids are for whoever feeds the model; it computes the same whatever they are.
+    names = ("model_type", *(name for name in vars(config) if not name.endswith("_token_id")))
     different = [name for name in names if getattr(found, name, None) != getattr(config, name)]
     if different:
         raise CheckpointError(
             "the checkpoint's config is not the model's: the same weights would compute something else",
             file=checkpoint.origin,
             field=different[0],
-            expected=getattr(config, different[0]),
-            found=getattr(found, different[0], None),
+            expected=repr(getattr(config, different[0])),
+            found=repr(getattr(found, different[0], None)),
             cause="another family, or another size or variant of this one",
             next_step="load it with load_model, which builds a model of the checkpoint's own config",
         )
@@ -89,14 +90,23 @@ def prepare(
             cause="only the weight file was copied",
             next_step="copy config.json from where the weights came from; guessing it would give a wrong model",
         )
-    family = family_of(checkpoint.config or config.to_hf())
-    config = config or family.config.from_hf(checkpoint.config)
+    family, config = read_config(checkpoint) if config is None else (family_of(config.to_hf()), config)
     build = functools.partial(family.model, config)
     with torch.device("meta"):
         shapes = {name: parameter.shape for name, parameter in build().named_parameters()}
     plan = make_plan(checkpoint, family.weight_maps, config, shapes)
     stored = functools.reduce(torch.promote_types, {checkpoint.dtype(name) for name in plan.steps})
     return Job(build, checkpoint, plan, dtype or stored, device)
+
+
+def read_config(checkpoint: Checkpoint) -> tuple[Family, ModelConfig]:
+    """The family and the config that a checkpoint's config.json describes. Raises ConfigError, with the file's name."""
+    try:
+        family = family_of(checkpoint.config)
+        return family, family.config.from_hf(checkpoint.config)
+    except ConfigError as error:
+        error.file = error.file or checkpoint.origin
+        raise
 
 
 def report(job: Job, model: LanguageModel, strategy: str, seconds: float) -> LoadReport:

@@ -5,6 +5,7 @@ torch run it with an interpreter of its own that knows tensors and plain contain
 """
 
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,10 +17,12 @@ from ..errors import CheckpointError, UnsafeFileError
 
 #: Where training programs put the weights when they save more than the weights.
 WRAPPERS = ("state_dict", "model_state_dict", "model")
+#: How torch names, in the middle of a long message, what a pickle wanted to call.
+FORBIDDEN = re.compile(r"GLOBAL \S+|Trying to call reduce for unrecognized function \S+|class .* was not allowlisted")
 
 
 class PyTorchFile:
-    """The tensors of one file. Raises UnsafeFileError for a pickle with code in it, CheckpointError for a damaged one."""
+    """The tensors of one file. Raises UnsafeFileError for code in the pickle, CheckpointError for damage."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -39,28 +42,18 @@ def load(path: Path) -> object:
     try:
         # Files of before torch 1.6 are not zip archives and cannot be mapped.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        reason = str(error)
-        if "weights_only" in reason.lower() or "unsupported" in reason.lower():
-            raise UnsafeFileError(
-                "the file asks for code to be run while it is loaded; it was refused before anything ran",
-                file=path,
-                expected="tensors and plain containers only",
-                found=first_global(reason),
-                cause="a pickled Python object instead of a state dict, or an attack",
-                next_step="ask for a .safetensors file; never load this one with weights_only=False",
-            ) from error
-        raise damaged(path, error) from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, IndexError) as error:
-        raise damaged(path, error) from error
-
-
-def first_global(reason: str) -> str:
-    """The forbidden name out of torch's message, which is long."""
-    for line in reason.splitlines():
-        if "GLOBAL" in line or "global" in line:
-            return line.strip()
-    return reason.splitlines()[0]
+    except Exception as error:  # a damaged pickle can fail in any instruction, and so with any type of error
+        forbidden = FORBIDDEN.search(str(error))
+        if not isinstance(error, pickle.UnpicklingError) or not forbidden:
+            raise damaged(path, error) from error
+        raise UnsafeFileError(
+            "the file asks for code to be run while it is loaded; it was refused before anything ran",
+            file=path,
+            expected="tensors and plain containers only",
+            found=forbidden[0],
+            cause="a pickled Python object instead of a state dict, or an attack",
+            next_step="ask for a .safetensors file; never load this one with weights_only=False",
+        ) from error
 
 
 def damaged(path: Path, error: Exception) -> CheckpointError:
@@ -68,7 +61,7 @@ def damaged(path: Path, error: Exception) -> CheckpointError:
         "the file cannot be read as a PyTorch checkpoint",
         file=path,
         expected="a complete file written by torch.save",
-        found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'nothing to read'}",
+        found=f"{type(error).__name__}: {(str(error) or 'nothing to read').splitlines()[0]}",
         cause="an interrupted download or copy, or a file of another kind",
         next_step="delete the file and download it again",
     )
@@ -83,8 +76,8 @@ def unwrap(content: object, path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         raise not_a_state_dict(path, type(content).__name__)
     for name, value in content.items():
-        if not isinstance(value, Tensor):
-            raise not_a_state_dict(path, f"a {type(value).__name__}", str(name))
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise not_a_state_dict(path, f"{type(value).__name__} under {name!r}", str(name))
     return dict(content)
 
 

@@ -44,6 +44,9 @@ class LoadReport:
     def __str__(self) -> str:
         width = max(len(row.source) for row in self.rows)
         lines = [self.summary()]
-        lines += [f"  {row.source:<{width}}  {row.shape!s:<14} {row.done:<22} -> {', '.join(row.targets)}" for row in self.rows]
+        lines += [
+            f"  {row.source:<{width}}  {row.shape!s:<14} {row.done:<22} -> {', '.join(row.targets)}"
+            for row in self.rows
+        ]
         lines += [f"  {name:<{width}}  left out: {reason}" for name, reason in self.dropped.items()]
         return "\n".join(lines)

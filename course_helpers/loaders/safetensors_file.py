@@ -84,10 +84,14 @@ def read_header(path: Path) -> dict[str, Entry]:
         text = file.read(length)
     try:
         header = json.loads(text, object_pairs_hook=lambda pairs: unique(pairs, path))
-        header.pop("__metadata__", None)
-        entries = {name: entry(name, row, 8 + length, path) for name, row in header.items()}
-    except (UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
+    except CheckpointError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise malformed(path, "a JSON object", f"{type(error).__name__}: {error}") from error
+    if not isinstance(header, dict):
+        raise malformed(path, "a JSON object", type(header).__name__)
+    header.pop("__metadata__", None)
+    entries = {name: entry(name, row, 8 + length, path) for name, row in header.items()}
     end = 8 + length
     for name, place in sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)):
         if place.start != end:

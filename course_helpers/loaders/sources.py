@@ -33,16 +33,17 @@ class MemoryTensors:
     path = None
 
     def __init__(self, tensors: Mapping[str, Tensor]):
-        wrong = next((name for name, value in tensors.items() if not isinstance(value, Tensor)), None)
-        if wrong is not None:
-            raise CheckpointError(
-                "the dictionary is not a state dict",
-                tensor=str(wrong),
-                expected="a tensor",
-                found=type(tensors[wrong]).__name__,
-                cause="a training checkpoint that holds the state dict under another key",
-                next_step="pass the inner dictionary of tensors",
-            )
+        for name, value in tensors.items():
+            if not isinstance(name, str) or not isinstance(value, Tensor):
+                raise CheckpointError(
+                    "the dictionary is not a state dict",
+                    file="state dict",
+                    tensor=str(name),
+                    expected="a tensor under a name",
+                    found=f"{type(value).__name__} under {name!r}",
+                    cause="a training checkpoint that holds the state dict under another key",
+                    next_step="pass the inner dictionary of tensors",
+                )
         self.tensors = {name: tensor.detach() for name, tensor in tensors.items()}
 
     def read(self, name: str) -> Tensor:
@@ -76,6 +77,8 @@ class Checkpoint:
                         "two files hold the same tensor",
                         file=f"{self.file_of[name].path} and {file.path}",
                         tensor=name,
+                        expected="every name in one file",
+                        found="the name in both",
                         cause="shards of two different checkpoints in one folder",
                         next_step="download the checkpoint again into an empty folder",
                     )
@@ -129,7 +132,9 @@ def open_checkpoint(source: object, config: Mapping[str, Any] | None = None, rev
     if isinstance(source, nn.Module):
         live = getattr(source, "config", None)
         if hasattr(live, "to_dict"):
-            return Checkpoint("transformers", [MemoryTensors(source.state_dict())], config or live.to_dict(), "live model")
+            return Checkpoint(
+                "transformers", [MemoryTensors(source.state_dict())], config or live.to_dict(), "live model"
+            )
         found = live.to_hf() if hasattr(live, "to_hf") else None
         return Checkpoint("state_dict", [MemoryTensors(source.state_dict())], config or found, "live model")
     if isinstance(source, Mapping):
@@ -149,7 +154,7 @@ def resolve(source: object, revision: str | None = None, weights: bool = True) -
         return path
     if (BUNDLED / str(source) / "config.json").exists():
         return BUNDLED / str(source)
-    if hub.HUB_ID.fullmatch(str(source)) and not path.suffix in READERS:
+    if hub.HUB_ID.fullmatch(str(source)) and path.suffix not in READERS:
         return hub.download(str(source), revision, weights)
     raise CheckpointError(
         "there is no such checkpoint",
@@ -201,10 +206,12 @@ def open_shards(index_path: Path) -> tuple[list[TensorFile], str]:
             file=index_path,
             field="weight_map",
             expected="tensor name -> shard file name",
-            found=type(weight_map).__name__,
+            found=repr(weight_map),
+            cause="an interrupted download, or a file of another kind under the index's name",
             next_step="download the index again",
         )
-    files = {name: open_shard(index_path, name) for name in sorted(set(weight_map.values()), key=str)}
+    shards = {str(shard): shard for shard in weight_map.values()}
+    files = {name: open_shard(index_path, shard) for name, shard in sorted(shards.items())}
     promised = {(name, shard) for name, shard in weight_map.items()}
     present = {(name, shard) for shard, file in files.items() for name in file.tensors}
     problems = [index_problem(index_path, *pair, missing=True) for pair in sorted(promised - present)]
@@ -255,8 +262,8 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         found = type(content).__name__
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        content, found = None, str(error)
+    except (OSError, ValueError, RecursionError) as error:
+        content, found = None, f"{type(error).__name__}: {error}"
     if not isinstance(content, dict):
         raise CheckpointError(
             "the file is not a JSON object",

@@ -1,11 +1,11 @@
 """Four ways to get the same weights into memory, and what each costs at its peak.
 
-    naive        build the model, read the whole checkpoint beside it, copy          2 x the model
-    sequential   build the model, then read and copy one tensor at a time            the model + one tensor
-    mmap         an empty model on the meta device; parameters are windows           the model, as pages of the file
-                 onto the file wherever a tensor can be used as it is                that are read at their first use
-    stream       an empty model on the meta device; one tensor at a time is read     the model + one tensor
-                 into memory of its own, which becomes the parameter
+naive        build the model, read the whole checkpoint beside it, copy          2 x the model
+sequential   build the model, then read and copy one tensor at a time            the model + one tensor
+mmap         an empty model on the meta device; parameters are windows           the model, as pages of the file
+             onto the file wherever a tensor can be used as it is                that are read at their first use
+stream       an empty model on the meta device; one tensor at a time is read     the model + one tensor
+             into memory of its own, which becomes the parameter
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -33,7 +33,9 @@ class Job:
         """Every parameter's name and value, in the checkpoint's order; `read` fetches one checkpoint tensor."""
         shapes = self.plan.shapes
         for source, rule in self.plan.steps.items():
-            yield from zip(rule.targets, rule.to_ours(read(source), [shapes[name] for name in rule.targets]), strict=True)
+            yield from zip(
+                rule.targets, rule.to_ours(read(source), [shapes[name] for name in rule.targets]), strict=True
+            )
 
 
 def naive(job: Job) -> LanguageModel:

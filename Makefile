@@ -1,0 +1,61 @@
+# Every entry point of the course. `make` alone lists them; the two that matter: `make run` and `make test`.
+
+PYTHON ?=
+WORKERS ?= 2
+COURSE_CHECKPOINTS ?= bundled
+CHECKPOINTS ?= $(filter-out __pycache__,$(notdir $(patsubst %/,%,$(wildcard checkpoints/*/))))
+
+VENV_PYTHON := .venv/bin/python
+# Named after this folder: a moved or copied tree gets its own, because an installed package remembers where it lies.
+READY := .venv/.ready-$(shell printf '%s' '$(CURDIR)' | cksum | cut -d ' ' -f 1)
+
+# Strict: every stored output is compared. loadfile keeps the cells of a notebook together, in order, in one kernel.
+PYTEST_FLAGS := --nbval --nbval-current-env --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 120 \
+	-n $(WORKERS) --dist loadfile
+
+export PYTHON COURSE_CHECKPOINTS
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+export JUPYTER_PLATFORM_DIRS := 1
+export PYTHONUTF8 := 1
+# One thread a process: tests already use every core, and sums depend on the number of threads.
+export OMP_NUM_THREADS ?= 1
+ifneq ($(COURSE_CHECKPOINTS),hub)
+export HF_HUB_OFFLINE := 1
+export TRANSFORMERS_OFFLINE := 1
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lab labs check checkpoints system-packages clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: $(READY) ## execute every lab in order and show its validation checkpoints
+	@$(VENV_PYTHON) -m course_helpers.labs run $(LABS)
+
+test: $(READY) ## everything CI checks: unit tests, and every lab against its stored outputs
+	@$(VENV_PYTHON) -m pytest -q $(PYTEST_FLAGS) tests notebooks
+
+lab: $(READY) ## open JupyterLab in notebooks/
+	@$(VENV_PYTHON) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) --LabApp.default_url=/lab/tree/notebooks
+
+labs: $(READY) ## rebuild the .ipynb of every lab from its .py (LABS="M9-LAB-01 ..." for some)
+	@$(VENV_PYTHON) -m course_helpers.labs build $(LABS)
+
+check: $(READY) ## ruff, and the labs without executing them
+	@$(VENV_PYTHON) -m ruff check .
+	@$(VENV_PYTHON) -m course_helpers.labs check $(LABS)
+
+checkpoints: $(READY) ## rebuild the bundled checkpoints (CHECKPOINTS="name ..." for some)
+	@set -e; for name in $(CHECKPOINTS); do echo "$$name"; $(VENV_PYTHON) checkpoints/build.py "$$name"; done
+
+system-packages: ## install the programs that pip cannot; run and test need none
+	@tools/setup.sh system-packages
+
+clean: ## remove caches and build output; .venv and results/ stay
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis slides/build animations/build
+	@find . -path ./.venv -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -exec rm -rf {} +
+
+$(READY): requirements.txt constraints.txt pyproject.toml
+	@tools/setup.sh environment $@

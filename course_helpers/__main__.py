@@ -1,0 +1,105 @@
+"""`python -m course_helpers`: load, validate and run checkpoints from the command line.
+
+Text goes to standard output, everything else to standard error; the exit status is 0 only when it worked.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from . import FAMILIES, CheckpointError, load_model, load_tokenizer, stream, validate_checkpoint
+from .loaders.strategies import STRATEGIES
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def add_loading_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", help="a folder, a weight file, a bundled name (tiny-gpt2) or a hub id (owner/name)")
+    parser.add_argument("--dtype", choices=DTYPES, help="that of the checkpoint unless given")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps; default: cpu")
+    parser.add_argument("--strategy", choices=STRATEGIES, default="stream")
+
+
+def load_from(arguments: argparse.Namespace):
+    dtype = DTYPES[arguments.dtype] if arguments.dtype else None
+    return load_model(arguments.source, dtype, arguments.device, arguments.strategy)
+
+
+def run_load(arguments: argparse.Namespace) -> int:
+    print(load_from(arguments).load_report)
+    return 0
+
+
+def run_validate(arguments: argparse.Namespace) -> int:
+    report = validate_checkpoint(arguments.source)
+    print(report)
+    if arguments.json:
+        arguments.json.write_text(report.to_json() + "\n", encoding="utf-8")
+    return 0 if report.ok else 1
+
+
+def run_generate(arguments: argparse.Namespace) -> int:
+    tokenizer = load_tokenizer(arguments.source)
+    if arguments.chat:
+        ids = tokenizer.chat([{"role": "user", "content": arguments.prompt}])
+    else:
+        ids = tokenizer.encode(arguments.prompt)
+    model = load_from(arguments)
+    shown = ""
+    new_ids: list[int] = []
+    settings = {"temperature": arguments.temperature, "seed": arguments.seed, "stop_ids": tokenizer.stop_ids}
+    for token in stream(model, ids, arguments.max_new_tokens, **settings):
+        new_ids.append(token)
+        text = tokenizer.decode(new_ids if arguments.chat else ids + new_ids)
+        if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # half of a character: wait for its other bytes
+            print(text[len(shown) :], end="", flush=True)
+            shown = text
+    print()
+    return 0
+
+
+def run_families(arguments: argparse.Namespace) -> int:
+    for name, family in FAMILIES.items():
+        print(f"{name:<8} {family.title}; bundled: {family.tiny}")
+        for hub_id in family.hub_ladder:
+            print(f"         {hub_id}{'' if hub_id in family.ungated else '  (licence to accept on the hub)'}")
+    return 0
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m course_helpers", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("generate", help="continue a prompt")
+    add_loading_options(command)
+    command.add_argument("--prompt", required=True)
+    command.add_argument("--max-new-tokens", type=int, default=120)
+    command.add_argument("--temperature", type=float, default=0.0, help="0 (default): always the likeliest token")
+    command.add_argument("--seed", type=int)
+    command.add_argument("--chat", action="store_true", help="wrap the prompt in the family's chat format")
+    command.set_defaults(run=run_generate)
+
+    command = commands.add_parser("validate", help="check a checkpoint, layer by layer")
+    command.add_argument("source")
+    command.add_argument("--json", type=Path, help="also write the report there")
+    command.set_defaults(run=run_validate)
+
+    command = commands.add_parser("load", help="load a checkpoint and account for every tensor")
+    add_loading_options(command)
+    command.set_defaults(run=run_load)
+
+    command = commands.add_parser("families", help="what can be loaded")
+    command.set_defaults(run=run_families)
+
+    arguments = parser.parse_args(words)
+    try:
+        return arguments.run(arguments)
+    except (CheckpointError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

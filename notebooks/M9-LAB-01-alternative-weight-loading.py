@@ -1,0 +1,615 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # M9-LAB-01 · Three roads to the same GPT-2
+#
+# | | |
+# |---|---|
+# | **Objective** | Load one GPT-2 through three formats (a PyTorch state dict, Transformers, safetensors), and compare correctness, cost and safety |
+# | **Before this** | CH5-LAB-04: you have trained a small GPT and generated text with it |
+# | **Time** | 45 minutes to read and run, 30 more for the exercises |
+# | **Hardware** | any laptop: CPU, 4 GB of memory, 2 GB of disk. No GPU, no account, no network |
+# | **Slides** | 4 and 13 |
+#
+# **At the end you will be able to**
+#
+# - say what is inside each kind of checkpoint file, and open every one of them safely;
+# - find the place of each tensor in a model, also when the file stores it fused or turned on its side;
+# - prove that a model was loaded right, and recognise one that was loaded wrong *without any error*;
+# - choose a road for a task, and say what it costs.
+
+# %%
+from course_helpers.labs import figures
+
+figures.three_roads()
+
+# %% [markdown]
+# Training a language model takes days and a lot of money, so almost nobody starts from zero: we *load* what somebody
+# else has trained. The result of a training is a **checkpoint**: a folder with the model's numbers (its **weights**)
+# and a few small files that say how to use them. The same weights are handed around in several formats. In theory the
+# format does not matter. In practice, choosing one decides whether you can be attacked, how much memory you need, and
+# how a mistake shows: as a clear error, or as a model that quietly talks nonsense.
+
+# %% [markdown]
+# ## 1 · One switch
+#
+# The lab comes with a small GPT-2 that was trained, on a CPU, to tell short stories. It is a real GPT-2 in every
+# detail but its size. With a network you can run the very same cells on the original: set the environment variable
+# `COURSE_CHECKPOINTS` to `hub` before you start Jupyter, or write `"hub"` below.
+
+# %%
+import os
+import textwrap
+from pathlib import Path
+
+import torch
+
+from course_helpers import FAMILIES, generate, load_model, load_tokenizer, open_checkpoint
+from course_helpers.loaders.sources import resolve
+
+CHECKPOINTS = os.environ.get("COURSE_CHECKPOINTS", "bundled")  # "bundled" or "hub"
+
+SOURCE = {"bundled": "tiny-gpt2", "hub": "openai-community/gpt2"}[CHECKPOINTS]
+PROMPT = {"bundled": "Once upon a time", "hub": "Every effort moves"}[CHECKPOINTS]
+
+torch.set_printoptions(precision=3, sci_mode=False)
+folder = resolve(SOURCE)  # the folder of the checkpoint on this machine
+workspace = Path("workspace/lab-01")  # for the files that this lab makes
+workspace.mkdir(parents=True, exist_ok=True)
+print("loading", SOURCE)
+
+# %% [markdown]
+# What lies in the folder?
+
+# %%
+WHAT_IT_IS = {
+    "config.json": "the model's sizes: how many layers, how wide, how many tokens",
+    "model.safetensors": "the weights",
+    "vocab.json": "the tokenizer: text piece -> number",
+    "merges.txt": "the tokenizer: which pieces are joined, in which order",
+    "tokenizer_config.json": "the tokenizer: settings",
+    "generation_config.json": "which token ends a text",
+    "card.json": "how this checkpoint was trained, and how good it is",
+}
+for name, meaning in WHAT_IT_IS.items():
+    if (folder / name).exists():
+        print(f"{name:<24}{(folder / name).stat().st_size:>12,} bytes   {meaning}")
+
+# %% [markdown]
+# Nearly all bytes are weights. But without `config.json` they are just numbers: the file does not say how many heads a
+# layer has, and a model built with the wrong number of heads would accept the same tensors and compute something else.
+# **A checkpoint is weights *and* config *and* tokenizer, always from the same place.**
+
+# %% [markdown]
+# ## 2 · The model that waits for its weights
+#
+# We build our own GPT-2 from the config. On torch's `meta` device a tensor has a shape but no memory, so this works for
+# a model of any size and takes no time: a plan of a house, not the house.
+
+# %%
+import json
+
+family = FAMILIES["gpt2"]
+config = family.config.from_hf(json.loads((folder / "config.json").read_text()))
+print(config)
+
+with torch.device("meta"):
+    plan = family.model(config)
+print(f"\n{plan.num_parameters():,} numbers to fill in")
+
+# %% [markdown]
+# A **parameter** is one named tensor of the model. The dictionary of all of them, name to tensor, is the model's **state
+# dict**. Here are those of the first block and of what lies outside the blocks:
+
+# %%
+for name, tensor in plan.state_dict().items():
+    if name.startswith("blocks.0.") or not name.startswith("blocks."):
+        print(f"{name:<42}{tuple(tensor.shape)}")
+
+# %% [markdown]
+# `nn.Linear` keeps its matrix as **(output, input)**. Remember that: it is where the trouble will start.
+#
+# There is no tensor for the output head. GPT-2 uses the token embedding a second time to turn the last hidden state
+# into scores: the head is **tied**. Two names, one tensor: the original small GPT-2 would be a third larger without it.
+
+# %% [markdown]
+# ## 3 · Road one: a PyTorch state dict
+#
+# For years this was the usual road: `torch.save(model.state_dict(), "pytorch_model.bin")`. We make such a file from the
+# checkpoint, so that all three roads start from the same numbers.
+
+# %%
+with open_checkpoint(SOURCE) as checkpoint:
+    tensors = {name: checkpoint.read(name) for name in checkpoint.names()}
+
+(workspace / "pytorch").mkdir(exist_ok=True)
+(workspace / "pytorch/config.json").write_text((folder / "config.json").read_text())
+torch.save(tensors, workspace / "pytorch/pytorch_model.bin")
+
+state_dict = torch.load(workspace / "pytorch/pytorch_model.bin", weights_only=True)
+for name, tensor in sorted(state_dict.items()):
+    if name.startswith("h.0.") or not name.startswith("h."):
+        print(f"{name:<26}{tuple(tensor.shape)}")
+
+# %% [markdown]
+# Other names, which was to be expected (`wte` is *word token embedding*, `wpe` *word position embedding*, `h` the hidden
+# layers). But look closer.
+#
+# **Predict, then run.** Our block has `query`, `key` and `value`: three square matrices. Where are they in the list above?
+# And our `feed_forward.up` is four times as *high* as it is wide. Is theirs?
+
+# %%
+theirs = state_dict["h.0.attn.c_attn.weight"]
+ours = plan.blocks[0].attention.query.weight
+print("theirs, one tensor:  ", tuple(theirs.shape))
+print("ours, three of these:", tuple(ours.shape))
+print("their feed-forward:  ", tuple(state_dict["h.0.mlp.c_fc.weight"].shape))
+print("ours:                ", tuple(plan.blocks[0].feed_forward.up.weight.shape))
+figures.fused_matrix(theirs)
+
+# %% [markdown]
+# Two surprises, both historical. The first GPT-2 was written in TensorFlow, with a layer called `Conv1D` that stores its
+# matrix as **(input, output)**: every matrix is *turned on its side*. And query, key and value are computed in one
+# multiplication, so they are stored as one tensor, side by side: they are **fused**.
+#
+# Turning and cutting takes two calls:
+
+# %%
+query, key, value = theirs.T.chunk(3)  # turn it: (3 x width, width); then cut into three along the output side
+print("query, key, value:", tuple(query.shape), tuple(key.shape), tuple(value.shape))
+
+# %% [markdown]
+# ### The trap in the square
+#
+# What if we forget to turn a matrix? For most tensors, PyTorch stops us: the shapes do not fit. One matrix is different.
+#
+# **Predict, then run.** `h.0.attn.c_proj.weight` is the attention's output matrix. Look at its shape in the list above. If
+# we copy it without turning it, which error will we see?
+
+# %%
+right = load_model(SOURCE, dtype=torch.float32)
+wrong = load_model(SOURCE, dtype=torch.float32)
+
+with torch.no_grad():
+    for layer, block in enumerate(wrong.blocks):
+        block.attention.output.weight.copy_(state_dict[f"h.{layer}.attn.c_proj.weight"])  # not turned!
+print("no error at all")
+
+# %% [markdown]
+# A square matrix has the same shape on its side. So the wrong model loads, runs, and gives a text:
+
+# %%
+tokenizer = load_tokenizer(SOURCE)
+
+
+def tell(model, prompt=PROMPT):
+    """The greedy continuation of a prompt: always the likeliest next token, so the same text every time."""
+    ids = generate(model, [tokenizer.encode(prompt)], max_new_tokens=90, stop_ids=tokenizer.stop_ids)[0]
+    return textwrap.fill(tokenizer.decode(ids), 100)
+
+
+print("RIGHT\n" + tell(right))
+print("\nWRONG\n" + tell(wrong))
+
+# %% [markdown]
+# **Passing the shape check means little.** This one mistake has been made in public, in many projects, and it gives no
+# error message anywhere. Only two things find it: comparing *numbers* with a trusted implementation, and reading what
+# the model writes. This lab does both.
+
+# %% [markdown]
+# ### Mapping as data
+#
+# So every tensor needs a rule: its name there, its name here, and what to do on the way. We could write the rules as a
+# hundred lines of assignments. A table is easier to read, to test, and to run backwards (to *save* a model, too):
+
+# %%
+weight_map = family.weight_maps[0]
+for name, rule in weight_map.expand(config).items():
+    if name.startswith("h.0.") or not name.startswith("h."):
+        targets = ", ".join(target.removeprefix("blocks.0.") for target in rule.targets)
+        print(f"{name:<24} {rule.describe():<22} -> {targets}")
+
+# %% [markdown]
+# `load_model` walks through this table. First it makes a plan and checks it: is every tensor of the file used exactly
+# once, is every parameter filled, does every shape fit? Only then does it copy. Its report accounts for both sides.
+
+# %%
+model_from_pytorch = load_model(workspace / "pytorch")
+print(model_from_pytorch.load_report.summary())
+
+# %% [markdown]
+# ### What this format can hide
+#
+# A `.bin` or `.pth` file is a **pickle**: not data, but a small program that rebuilds Python objects. Loading it *runs* that
+# program, and it may call any function there is. Here is a harmless one; an attacker would not choose `print`.
+
+# %%
+class Surprise:
+    def __reduce__(self):  # pickle asks an object: how are you rebuilt? Answer: by calling this function
+        return (print, ("I am code from the checkpoint file, and I am running on your machine.",))
+
+
+torch.save({"wte.weight": Surprise()}, workspace / "surprise.bin")
+
+_ = torch.load(workspace / "surprise.bin", weights_only=False)  # never do this with a file from the internet
+
+# %% [markdown]
+# We only *loaded* a file. With `weights_only=True`, torch's default since version 2.6, a small interpreter that knows
+# tensors and nothing else reads the pickle instead, and refuses the rest. Our loader never loads in any other way:
+
+# %%
+from course_helpers import CheckpointError
+
+try:
+    open_checkpoint(workspace / "surprise.bin")
+except CheckpointError as error:
+    print(type(error).__name__ + ":", error)
+
+# %% [markdown]
+# ## 4 · Road two: Transformers
+#
+# Hugging Face's library builds its own model class and loads the weights into it, in one line. Convenient, and tested by
+# thousands: exactly what we want as a **trusted reference**.
+
+# %%
+import transformers
+
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+reference = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+print(type(reference).__name__)
+print(type(reference.transformer.h[0].attn.c_attn).__name__, "is still the layer inside")
+
+# %% [markdown]
+# The live model has a state dict like any other, so our weight map can read it. Two details differ from the file:
+
+# %%
+live = reference.state_dict()
+embedding, head = live["transformer.wte.weight"], live["lm_head.weight"]
+print("a prefix:       ", next(iter(live)))
+print("a tensor more:  ", "lm_head.weight", tuple(head.shape))
+print("but not a copy: ", embedding.data_ptr() == head.data_ptr())
+
+model_from_transformers = load_model(reference)
+print()
+print(model_from_transformers.load_report.summary())
+print(dict(model_from_transformers.load_report.dropped))
+
+# %% [markdown]
+# The prefix `transformer.` is a matter of taste: the same weights are handed around with it and without. The head
+# is listed under a second name, although it is the embedding's own memory. A loader that takes both at their word
+# makes a copy: 154 MB too many for the original GPT-2, and two tensors that drift apart in the next training.
+#
+# **What this road hides:** almost everything, and that is its purpose. Defaults are filled in, and tensors that do not fit
+# may be left out with no more than a warning. You trade control for convenience.
+
+# %% [markdown]
+# ## 5 · Road three: safetensors, opened by hand
+#
+# A safetensors file is so simple that we can read it without any library. First come 8 bytes: a number, the length of
+# the header. Then the header: text in JSON, a table of contents. Then the tensors' bytes. That is all.
+
+# %%
+path = folder / "model.safetensors"
+with open(path, "rb") as file:
+    header_bytes = int.from_bytes(file.read(8), "little")
+    header = json.loads(file.read(header_bytes))
+
+metadata = header.pop("__metadata__", None)
+print(f"the header takes {header_bytes:,} bytes and lists {len(header)} tensors; a note says {metadata}")
+for name in ("wte.weight", "h.0.attn.c_attn.weight", "h.0.attn.c_attn.bias"):
+    print(f"{name:<24}{header[name]}")
+
+# %% [markdown]
+# The types are `F32` (4 bytes a number), `BF16` and `F16` (2 bytes), and a few more. `data_offsets` says where the bytes
+# begin and end, *counted from the end of the header*. Here is the whole file, drawn to scale:
+
+# %%
+import re
+from collections import Counter
+
+groups = Counter()
+for name, row in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+    group = re.sub(r"^h\.(\d+)\..*", r"\1", name).removesuffix(".weight").removesuffix(".bias")
+    groups[f"block {group}" if group.isdigit() else group] += row["data_offsets"][1] - row["data_offsets"][0]
+
+figures.byte_map(header_bytes, groups)
+
+# %% [markdown]
+# Now one tensor. We jump to its first byte and read just as many bytes as it has. Nothing else of the file is touched:
+# this is why safetensors loads large models with little memory.
+
+# %%
+row = header["h.0.attn.c_attn.bias"]
+start, end = row["data_offsets"]
+with open(path, "rb") as file:
+    file.seek(8 + header_bytes + start)
+    raw = file.read(end - start)
+
+by_hand = torch.frombuffer(bytearray(raw), dtype=torch.float32).view(row["shape"])
+print(by_hand)
+print("equal to the state dict's:", torch.equal(by_hand, state_dict["h.0.attn.c_attn.bias"]))
+
+# %% [markdown]
+# **What this format can hide:** no code, for there is nothing that could run. It can still hold wrong numbers. And a header
+# can lie: offsets that overlap, or point beyond the end of the file. So our reader checks the table before it reads
+# a tensor. An interrupted download, for example:
+
+# %%
+(workspace / "half").mkdir(exist_ok=True)
+(workspace / "half/config.json").write_text((folder / "config.json").read_text())
+(workspace / "half/model.safetensors").write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+try:
+    load_model(workspace / "half")
+except CheckpointError as error:
+    print(error)
+
+# %%
+model_from_safetensors = load_model(folder)
+print(model_from_safetensors.load_report.summary())
+
+# %% [markdown]
+# ## 6 · The same checks for all three
+#
+# Three models, from three formats. Are they the same model? The comparison must not depend on the road, so we put all
+# of them through the same four checks, cheapest first, with Transformers' own computation as the judge:
+#
+# 1. **names**: the same parameters are there;
+# 2. **shapes**: each has the same shape;
+# 3. **logits**: for the same tokens, the scores of all next tokens are equal to the judge's, up to the rounding of 32-bit
+#    numbers (we allow 0.00001);
+# 4. **text**: the same prompt gives the same greedy text, word for word.
+#
+# **Predict, then run.** The fourth row is the model from the trap. Which of the four checks will it fail?
+
+# %%
+roads = {
+    "PyTorch state dict": model_from_pytorch,
+    "Transformers": model_from_transformers,
+    "safetensors": model_from_safetensors,
+    "the trap": wrong,
+}
+shapes = {name: tensor.shape for name, tensor in plan.named_parameters()}
+ids = torch.tensor([tokenizer.encode(tell(right))])
+with torch.no_grad():
+    expected = reference(ids).logits
+
+results = {}
+for road, model in roads.items():
+    found = {name: tensor.shape for name, tensor in model.named_parameters()}
+    with torch.no_grad():
+        difference = (model.float()(ids) - expected).abs().max().item()
+    results[road] = (found.keys() == shapes.keys(), found == shapes, difference < 1e-5, tell(model) == tell(right))
+
+print(f"{'':<22}{'names':<9}{'shapes':<9}{'logits':<9}text")
+for road, passed in results.items():
+    print(f"{road:<22}" + "".join(f"{'equal' if ok else 'DIFFER':<9}" for ok in passed))
+
+# %% [markdown]
+# The trap passes every check that looks at the *outside* of the tensors. **A loading path is validated when the numbers that
+# come out are right, not when the numbers that go in have the right shape.**
+
+# %%
+from course_helpers.labs import validation_checkpoint
+
+good_roads = [all(passed) for road, passed in results.items() if road != "the trap"]
+caught = results["the trap"] == (True, True, False, False)
+
+validation_checkpoint("M9-LAB-01", "three roads give one model", len(good_roads) == 3 and all(good_roads))
+validation_checkpoint("M9-LAB-01", "the transposed square is caught by numbers only", caught)
+
+# %% [markdown]
+# ## 7 · What does each road cost?
+#
+# On a model of 4 MB nobody waits. So we make a checkpoint with the sizes of the original small GPT-2 (124 million
+# parameters, filled with random numbers, because weight does not depend on wisdom) and send it down all three roads.
+
+# %%
+from course_helpers import save_checkpoint
+from course_helpers.training import initialize
+
+big = folder
+if CHECKPOINTS == "bundled":
+    big = save_checkpoint(initialize(family.model(family.presets["openai-community/gpt2"]), seed=1), workspace / "big")
+(workspace / "big-pytorch").mkdir(exist_ok=True)
+(workspace / "big-pytorch/config.json").write_text((big / "config.json").read_text())
+with open_checkpoint(big) as checkpoint:
+    torch.save({name: checkpoint.read(name) for name in checkpoint.names()}, workspace / "big-pytorch/pytorch_model.bin")
+    print(f"{checkpoint.nbytes:,} bytes of weights, {checkpoint.nbytes / 2**20:.0f} MiB")
+
+# %% [markdown]
+# A process that has loaded one model still holds memory, and would make the next one look cheaper or dearer. So each road is
+# measured in a fresh Python process. The **peak** is the most memory that the process held at once, above what it held
+# before. If the peak does not fit, the machine kills the process, however small the model is in the end.
+
+# %% tags=["nbval-ignore-output"]
+from course_helpers.memory import measure_in_fresh_process
+
+OURS = "from course_helpers import load_model"
+HUGGING_FACE = "from transformers import GPT2LMHeadModel; " + OURS
+costs = {
+    "PyTorch state dict": measure_in_fresh_process(f"model = load_model('{workspace}/big-pytorch')", OURS),
+    "Transformers": measure_in_fresh_process(f"model = load_model(GPT2LMHeadModel.from_pretrained({str(big)!r}))", HUGGING_FACE),
+    "safetensors": measure_in_fresh_process(f"model = load_model({str(big)!r})", OURS),
+}
+model_mb = sum(tensor.nbytes for tensor in load_model(big, strategy="mmap").parameters()) / 2**20
+
+figures.bars(
+    {
+        "load time": {road: use.seconds for road, use in costs.items()},
+        "peak memory, in models": {road: use.added_peak_mb / model_mb for road, use in costs.items()},
+    },
+    units=("s", "x"),
+    alt="Two bar charts, load time and peak memory, with a bar each for PyTorch state dict, Transformers and safetensors.",
+)
+
+# %% [markdown]
+# How to read it (your numbers will differ a little from those stored here):
+#
+# - **safetensors** reads one tensor at a time into its final place, so the peak stays near 1: the model itself.
+# - **PyTorch state dict** has a higher peak although the reading goes tensor by tensor here, too. The file is *mapped* into
+#   memory, and pages that were read count as ours until the system needs them back.
+# - **Transformers** pays for a model of its own first; copying it into ours makes the second. Nobody would do this in
+#   production: there you keep the model that the library built. As a judge in tests it is worth its price.
+
+# %% tags=["nbval-ignore-output"]
+from course_helpers.labs import record_results
+
+record_results(
+    "M9-LAB-01",
+    {
+        "source": SOURCE,
+        "model_mb": model_mb,
+        "roads": {
+            road: {"seconds": use.seconds, "peak_mb": use.added_peak_mb, "peak_models": use.added_peak_mb / model_mb}
+            for road, use in costs.items()
+        },
+    },
+)
+
+# %%
+import shutil
+
+sizes = {
+    "PyTorch state dict": (workspace / "big-pytorch/pytorch_model.bin").stat().st_size,
+    "Transformers": (big / "model.safetensors").stat().st_size,
+    "safetensors": (big / "model.safetensors").stat().st_size,
+}
+shutil.rmtree(workspace)
+
+for road, size in sizes.items():
+    print(f"{road:<22}{size / 2**20:.0f} MiB on disk")
+
+# %% [markdown]
+# ## 8 · The comparison
+#
+# | | PyTorch state dict | Transformers | safetensors |
+# |---|---|---|---|
+# | **Is a** | pickle: a program that rebuilds tensors | library that builds its own model | table of contents and plain bytes |
+# | **Can run code** | yes, unless `weights_only=True` | not with safetensors files | no, there is nothing to run |
+# | **One tensor without the others** | when mapped | no: you get a whole model | yes, always |
+# | **What you see** | names, shapes, types | a model that works | names, shapes, types and every byte |
+# | **What it can hide** | code; other objects; the layout | defaults, prefixes, tied and left-out tensors | wrong numbers; the layout |
+# | **Choose it for** | old checkpoints that exist in no other form | a reference, and production with this library | everything else |
+#
+# None of the three says that `c_proj` must be turned. That knowledge is in none of the formats: it belongs to the *family*, and
+# somebody has to write it down, in a weight map.
+
+# %% [markdown]
+# ## Recap
+#
+# - A checkpoint is weights, config and tokenizer from one place. Mixing places is the most frequent cause of failure.
+# - Formats differ in safety and cost; the layout of the tensors (names, fused, turned) is another matter, and the
+#   weight map takes care of it.
+# - A square matrix that was not turned passes every shape check. Validate with numbers: logits, then text.
+# - Check everything, then assign. A refused checkpoint must leave the model as it was.
+#
+# **You can now** open a state dict, a live model and a safetensors file; map one layout onto another; recognise and prevent a
+# silent mistake; and defend your choice of a format with measurements.
+#
+# **Next:** M9-LAB-APP-A, the checklist for safe loading; then M9-LAB-02, where this GPT-2 becomes a Llama.
+
+# %% [markdown]
+# ## Exercises
+#
+# Each exercise has a check that tells you what is wrong, not only that something is. The solutions are in the folded cells
+# (click the three dots). Try first: the hints are better than the solutions.
+#
+# ### Exercise 1 · Read one tensor by hand
+#
+# Write a function that reads one `float32` tensor from a safetensors file with no library but `json` and `torch`.
+
+# %% tags=["exercise"]
+def read_tensor(path, name):
+    """The float32 tensor called `name` of the safetensors file at `path`."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def read_tensor(path, name):
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        row = json.loads(file.read(length))[name]
+        start, end = row["data_offsets"]
+        file.seek(8 + length + start)
+        raw = file.read(end - start)
+    return torch.frombuffer(bytearray(raw), dtype=torch.float32).view(row["shape"])
+
+
+# %%
+from course_helpers.labs.lab_01 import check_read_tensor
+
+check_read_tensor(read_tensor)
+
+# %% [markdown]
+# ### Exercise 2 · Cut up the fused matrix
+#
+# Write a function that turns GPT-2's fused attention weight, (width, 3 x width), into the three matrices of our model, in the
+# order query, key, value, each as `nn.Linear` wants it.
+
+# %% tags=["exercise"]
+def split_c_attn(weight):
+    """The (width, width) matrices of query, key and value, output first."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def split_c_attn(weight):
+    return weight.T.chunk(3)
+
+
+# %%
+from course_helpers.labs.lab_01 import check_split_c_attn
+
+check_split_c_attn(split_c_attn)
+
+# %% [markdown]
+# ### Exercise 3 · All or nothing
+#
+# Write a loader that fills a GPT-2 `model` from a dictionary of `tensors` in the file's layout, and refuses with a
+# `ValueError` whenever a tensor is missing, unknown, or of the wrong shape. A refused checkpoint must leave the model
+# *exactly* as it was: so first check everything, and copy only then.
+#
+# The table helps: `rules = family.weight_maps[0].expand(model.config)` gives a rule for each name of the file; the rule has
+# `rule.targets` (our names), `rule.source_shape(shapes)` (the shape it expects in the file, given the shapes of our
+# parameters) and `rule.to_ours(tensor, shapes)` (the tensors for our parameters). The head is tied and has no parameter of
+# its own, so leave `lm_head.weight` out of the rules.
+
+# %% tags=["exercise"]
+def load_all_or_nothing(model, tensors):
+    """Fill `model` from `tensors`, or raise ValueError and leave it untouched."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def load_all_or_nothing(model, tensors):
+    parameters = dict(model.named_parameters())
+    rules = family.weight_maps[0].expand(model.config)
+    rules.pop("lm_head.weight")
+
+    if rules.keys() != tensors.keys():
+        raise ValueError(f"missing or unknown: {sorted(rules.keys() ^ tensors.keys())}")
+    staged = []
+    for name, rule in rules.items():
+        shapes = [parameters[target].shape for target in rule.targets]
+        if tensors[name].shape != torch.Size(rule.source_shape(shapes)):
+            raise ValueError(f"{name} has the shape {tuple(tensors[name].shape)}")
+        staged += zip(rule.targets, rule.to_ours(tensors[name], shapes), strict=True)
+
+    with torch.no_grad():
+        for target, tensor in staged:
+            parameters[target].copy_(tensor)
+
+
+# %%
+from course_helpers.labs.lab_01 import check_load_all_or_nothing
+
+check_load_all_or_nothing(load_all_or_nothing)

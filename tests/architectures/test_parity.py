@@ -1,0 +1,89 @@
+"""Our models compute what transformers' models compute."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from course_helpers import FAMILIES, load_model
+from tests.tiny_models import CONFIGS, EXAMPLES, LONGEST, Data, logits_of, one_of, random_ids, theirs, write_config
+
+every_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+def loaded(route: str, model: torch.nn.Module, config: Data) -> torch.nn.Module:
+    """Our model: from the live one, from what transformers writes, or with a config.json in the dialect drawn."""
+    if route == "live":
+        return load_model(model)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        if route == "as drawn":
+            write_config(Path(folder), config)
+        return load_model(folder)
+
+
+def test_every_family_is_covered():
+    assert CONFIGS.keys() == EXAMPLES.keys() == FAMILIES.keys()
+
+
+@every_family
+@settings(max_examples=120)
+@given(data=st.data(), seed=st.integers(0, 999), deviation=st.floats(0.05, 0.2))
+def test_logits_equal_those_of_transformers(family, data, seed, deviation):
+    config = data.draw(CONFIGS[family])
+    reference = theirs(config, seed, deviation)
+    model = loaded(data.draw(one_of("live", "as transformers writes it", "as drawn")), reference, config)
+    ids = random_ids(config, 2, LONGEST, seed)
+    expected = logits_of(reference, ids)
+    assert (logits_of(model, ids) - expected).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("family", ["llama3"])
+def test_an_original_context_beside_rope_scaling_counts_as_it_does_in_transformers(family):
+    config = EXAMPLES[family] | {"original_max_position_embeddings": 32}
+    ids = random_ids(config, 2, LONGEST)
+    expected = logits_of(theirs(config), ids)
+    assert (logits_of(load_model(theirs(config), config=config), ids) - expected).abs().max() <= 1e-5
+    assert (logits_of(load_model(theirs(EXAMPLES[family])), ids) - expected).abs().max() > 1e-2
+
+
+@every_family
+@settings(max_examples=30)
+@given(data=st.data(), seed=st.integers(0, 999))
+def test_bfloat16_is_as_close_to_the_truth_as_transformers_is(family, data, seed):
+    config = data.draw(CONFIGS[family])
+    rounded = theirs(config, seed, dtype=torch.bfloat16)
+    ids = random_ids(config, 2, LONGEST, seed)
+    truth = logits_of(theirs(config, seed, dtype=torch.bfloat16).float(), ids)
+    their_error = (logits_of(rounded, ids).float() - truth).pow(2).mean().sqrt()
+    our_error = (logits_of(load_model(rounded), ids).float() - truth).pow(2).mean().sqrt()
+    assert our_error <= 1.5 * their_error
+
+
+@every_family
+def test_a_bfloat16_checkpoint_gives_a_bfloat16_model(family):
+    model = load_model(theirs(EXAMPLES[family], dtype=torch.bfloat16))
+    assert model.dtype == torch.bfloat16 and logits_of(model, random_ids(EXAMPLES[family], 1, 3)).dtype == torch.bfloat16
+
+
+@every_family
+def test_last_only_is_the_last_column_of_all_logits(family):
+    model, ids = load_model(theirs(EXAMPLES[family])), random_ids(EXAMPLES[family], 3, 9)
+    torch.testing.assert_close(logits_of(model, ids, last_only=True), logits_of(model, ids)[:, -1:], rtol=0, atol=2e-6)
+
+
+@every_family
+@pytest.mark.parametrize("ids", [torch.zeros(4, dtype=torch.int64), torch.zeros(1, 4), torch.zeros(1, 2, 3).long()])
+def test_anything_but_a_matrix_of_integers_is_refused(family, ids):
+    with pytest.raises(ValueError, match="integer tensor of shape"):
+        load_model(theirs(EXAMPLES[family]))(ids)
+
+
+@every_family
+def test_gradients_reach_every_parameter(family):
+    model, ids = load_model(theirs(EXAMPLES[family])), random_ids(EXAMPLES[family], 2, 9)
+    model(ids).logsumexp(-1).sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for n, p in model.named_parameters() if "key.bias" not in n)

@@ -1,0 +1,13 @@
+"""Settings that every test shares."""
+
+import torch
+from hypothesis import HealthCheck, settings
+
+# Sums depend on the number of threads, and the tests themselves already use every core.
+torch.set_num_threads(1)
+
+# The same examples on every machine and every run; how long one takes says nothing about its correctness.
+settings.register_profile(
+    "course", derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
+settings.load_profile("course")

@@ -1,0 +1,140 @@
+"""The tables that pair tensors: complete, one to one, and reversible."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from course_helpers import FAMILIES, load_model
+from course_helpers.families import family_of
+from course_helpers.loaders.weight_maps import GPT2, LLAMA, Rule, WeightMap
+from tests.tiny_models import CONFIGS, EXAMPLES, ours, same_parameters, theirs
+
+every_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+def table_of(data: dict) -> tuple[WeightMap, dict[str, Rule], dict[str, torch.Size]]:
+    family = family_of(data)
+    config = family.config.from_hf(data)
+    with torch.device("meta"):
+        shapes = {name: parameter.shape for name, parameter in family.model(config).named_parameters()}
+    return family.weight_maps[0], family.weight_maps[0].expand(config), shapes
+
+
+@every_family
+@settings(max_examples=25)
+@given(data=st.data())
+def test_each_parameter_is_the_target_of_exactly_one_tensor(family, data):
+    config = data.draw(CONFIGS[family])
+    _, rules, shapes = table_of(config)
+    targets = [target for rule in rules.values() for target in rule.targets]
+    assert len(set(targets)) == len(targets)
+    assert set(targets) - set(shapes) <= {"output_head.weight"} and set(shapes) <= set(targets)
+
+
+@every_family
+@settings(max_examples=25)
+@given(data=st.data())
+def test_the_table_names_the_tensors_that_transformers_has_in_their_shapes(family, data):
+    config = data.draw(CONFIGS[family])
+    _, rules, shapes = table_of(config | {"tie_word_embeddings": False})
+    expected = {n: tuple(t.shape) for n, t in theirs(config | {"tie_word_embeddings": False}).state_dict().items()}
+    trunk = {"gpt2": "transformer."}.get(config["model_type"], "")
+    found = {
+        name if name == "lm_head.weight" else trunk + name: tuple(rule.source_shape([shapes[t] for t in rule.targets]))
+        for name, rule in rules.items()
+    }
+    assert found == expected
+
+
+@every_family
+@settings(max_examples=25)
+@given(data=st.data(), seed=st.integers(0, 99))
+def test_what_is_read_can_be_written_back_to_the_bit(family, data, seed):
+    _, rules, shapes = table_of(data.draw(CONFIGS[family]))
+    generator = torch.Generator().manual_seed(seed)
+    for rule in rules.values():
+        if rule.targets[0] not in shapes:
+            continue  # a tied head
+        sizes = [shapes[target] for target in rule.targets]
+        tensor = torch.randn(rule.source_shape(sizes), generator=generator)
+        parameters = rule.to_ours(tensor, sizes)
+        assert [p.shape for p in parameters] == sizes and torch.equal(rule.to_theirs(parameters), tensor)
+
+
+@given(
+    heights=st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    width=st.none() | st.integers(1, 6),
+    turned=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_any_rule_is_its_own_inverse(heights, width, turned, seed):
+    sizes = [torch.Size((height,) if width is None else (height, width)) for height in heights]
+    rule = Rule(tuple(f"p{i}" for i in range(len(sizes))), transpose=turned and width is not None)
+    parameters = list(torch.randn(sum(s.numel() for s in sizes), generator=torch.Generator().manual_seed(seed)).split(
+        [s.numel() for s in sizes]
+    ))
+    parameters = [p.view(s) for p, s in zip(parameters, sizes, strict=True)]
+    whole = rule.to_theirs(parameters)
+    assert tuple(whole.shape) == tuple(rule.source_shape(sizes))
+    assert all(torch.equal(a, b) for a, b in zip(rule.to_ours(whole, sizes), parameters, strict=True))
+
+
+def test_gpt2_matrices_are_turned_and_cut_as_its_conv1d_stores_them():
+    reference, model = theirs(EXAMPLES["gpt2"]), ours(EXAMPLES["gpt2"])
+    attention, fused = model.blocks[1].attention, reference.transformer.h[1].attn.c_attn
+    for index, part in enumerate((attention.query, attention.key, attention.value)):
+        assert torch.equal(part.weight, fused.weight[:, 16 * index : 16 * (index + 1)].T)
+        assert torch.equal(part.bias, fused.bias[16 * index : 16 * (index + 1)])
+    assert torch.equal(attention.output.weight, reference.transformer.h[1].attn.c_proj.weight.T)
+
+
+def test_llama_matrices_are_taken_as_they_are():
+    reference, model = theirs(EXAMPLES["llama3"]), ours(EXAMPLES["llama3"])
+    layer, block = reference.model.layers[1], model.blocks[1]
+    assert torch.equal(block.feed_forward.gate.weight, layer.mlp.gate_proj.weight)
+    assert torch.equal(block.feed_forward.up.weight, layer.mlp.up_proj.weight)
+    assert torch.equal(block.attention.key.weight, layer.self_attn.k_proj.weight)
+
+
+@every_family
+def test_either_trunk_prefix_is_understood(family):
+    reference, model = theirs(EXAMPLES[family]), ours(EXAMPLES[family])
+    trunk = reference.base_model.state_dict()
+    head = {"lm_head.weight": reference.state_dict()["lm_head.weight"]}
+    for tensors in (reference.state_dict(), trunk | head):
+        assert same_parameters(load_model(tensors, config=EXAMPLES[family]), model)
+
+
+#: Constants that old files carry, and the map that must leave them out.
+CONSTANTS = {
+    "gpt2": (GPT2, ["transformer.h.{layer}.attn.bias", "transformer.h.{layer}.attn.masked_bias"]),
+    "llama3": (LLAMA, ["model.layers.{layer}.self_attn.rotary_emb.inv_freq"]),
+}
+
+
+@every_family
+def test_constants_in_old_files_are_left_out_with_a_reason(family):
+    weight_map, patterns = CONSTANTS[family]
+    constants = {pattern.format(layer=layer): torch.tril(torch.ones(8, 8)) for pattern in patterns for layer in (0, 1)}
+    tensors = theirs(EXAMPLES[family]).state_dict() | constants
+    model = load_model(tensors, config=EXAMPLES[family])
+    assert same_parameters(model, ours(EXAMPLES[family]))
+    assert constants.keys() <= model.load_report.dropped.keys()
+    assert set(weight_map.dropped.values()) <= set(model.load_report.dropped.values())
+    assert all(f"{name}  " in str(model.load_report) for name in constants)
+
+
+@every_family
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_report_accounts_for_every_tensor_on_both_sides(family, tied):
+    reference = theirs(EXAMPLES[family] | {"tie_word_embeddings": tied})
+    model = load_model(reference)
+    report, parameters = model.load_report, dict(model.named_parameters())
+    sources, targets = [row.source for row in report.rows], [t for row in report.rows for t in row.targets]
+    assert sorted([*sources, *report.dropped]) == sorted(reference.state_dict())
+    assert sorted(targets) == sorted(parameters)
+    assert report.parameters == model.num_parameters() == sum(p.numel() for p in parameters.values())
+    assert report.nbytes == 4 * report.parameters and report.layout == "huggingface"
+    assert ("lm_head.weight" in report.dropped) == tied
+    assert all(name in str(report) for name in reference.state_dict()) and "MiB as float32" in report.summary()

@@ -1,0 +1,228 @@
+"""Sound files that do not belong to the model: each is refused for the right reason, and nothing is touched."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from course_helpers import FAMILIES, CheckpointError, ConfigError, load_model, load_weights, open_checkpoint
+from course_helpers.families import family_of
+from tests.loaders.refusals import assert_untouched, refusal, refusal_in_hand
+from tests.tiny_models import EXAMPLES, Data, ours, same_parameters, theirs, write_config
+
+every_family = pytest.mark.parametrize("family", FAMILIES)
+UNTIED = {family: config | {"tie_word_embeddings": False} for family, config in EXAMPLES.items()}
+TIED = {family: config | {"tie_word_embeddings": True} for family, config in EXAMPLES.items()}
+TENSORS = {family: theirs(config).state_dict() for family, config in UNTIED.items()}
+TENSOR_CASES = [(family, name) for family, tensors in TENSORS.items() for name in tensors]
+every_tensor = pytest.mark.parametrize(("family", "name"), TENSOR_CASES)
+
+
+def written(folder: Path, config: Data, tensors: dict[str, torch.Tensor]) -> Path:
+    write_config(folder, config)
+    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, folder / "model.safetensors")
+    return folder
+
+
+def refused(folder: Path, family: str, tensors: dict[str, torch.Tensor], config: Data | None = None) -> CheckpointError:
+    """The refusal of these tensors by load_model; load_weights must refuse them into a model of the config, too."""
+    config = config or UNTIED[family]
+    source = written(folder, config, tensors)
+    error, in_hand = refusal(source), refusal_in_hand(ours(config, seed=5), source)
+    assert str(in_hand) == str(error) and error.file in (str(source), source / "model.safetensors")
+    return error
+
+
+@every_tensor
+def test_any_missing_tensor_is_named(family, name, tmp_path):
+    error = refused(tmp_path, family, {other: t for other, t in TENSORS[family].items() if other != name})
+    assert (error.what, error.tensor) == ("a tensor is missing", name) and len(error.problems) == 1
+
+
+@every_tensor
+def test_any_wrong_shape_is_named(family, name, tmp_path):
+    tensor = TENSORS[family][name]
+    error = refused(tmp_path, family, TENSORS[family] | {name: torch.cat((tensor, tensor[:1]))})
+    assert (error.tensor, error.found) == (name, (tensor.shape[0] + 1, *tensor.shape[1:]))
+    assert error.expected == tuple(tensor.shape) and error.what == "a tensor has the wrong shape"
+
+
+@every_tensor
+def test_any_transposed_matrix_is_recognised(family, name, tmp_path):
+    tensor = TENSORS[family][name]
+    if tensor.dim() < 2 or tensor.shape[0] == tensor.shape[1]:
+        pytest.skip("a vector, or a square: its transpose has the same shape")
+    error = refused(tmp_path, family, TENSORS[family] | {name: tensor.T})
+    assert error.tensor == name and "transposed" in error.cause
+
+
+@every_tensor
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool, torch.float8_e4m3fn])
+def test_a_weight_that_is_not_a_real_number_is_refused(family, name, dtype, tmp_path):
+    error = refused(tmp_path, family, TENSORS[family] | {name: TENSORS[family][name].to(dtype)})
+    assert error.tensor == name and error.found == dtype and "quantized" in error.cause
+
+
+@every_family
+@pytest.mark.parametrize("name", ["classifier.weight", "lm_head.bias", "model.layers.0.extra", "transformer.h.1.x"])
+def test_an_extra_tensor_is_refused(family, name, tmp_path):
+    error = refused(tmp_path, family, TENSORS[family] | {name: torch.zeros(3)})
+    assert error.tensor == name and "no place for" in error.what and error.found == "shape (3,)"
+
+
+@every_family
+@pytest.mark.parametrize(("layers", "what"), [(1, "no place for"), (3, "is missing")])
+def test_a_config_with_fewer_or_more_layers_is_refused(family, layers, what, tmp_path):
+    field = "n_layer" if "n_layer" in EXAMPLES[family] else "num_hidden_layers"
+    error = refused(tmp_path, family, TENSORS[family], UNTIED[family] | {field: layers})
+    assert what in error.what and ("smaller" if layers == 1 else "larger") in error.cause
+    count = sum(f".{1 if layers == 1 else 0}." in name for name in TENSORS[family])
+    assert len(error.problems) == count and f"and {count - 1} more problems" in str(error)
+
+
+@every_family
+@pytest.mark.parametrize("factor", [0.5, 2])
+def test_a_config_of_another_width_is_refused(family, factor, tmp_path):
+    field = "n_embd" if "n_embd" in EXAMPLES[family] else "hidden_size"
+    config = UNTIED[family] | {field: int(UNTIED[family][field] * factor)}
+    error = refused(tmp_path, family, TENSORS[family], config)
+    assert error.what == "a tensor has the wrong shape" and "another size" in error.cause
+
+
+@every_family
+def test_a_missing_untied_head_is_told_from_a_tied_one(family, tmp_path):
+    tensors = {name: tensor for name, tensor in TENSORS[family].items() if name != "lm_head.weight"}
+    error = refused(tmp_path, family, tensors)
+    assert error.tensor == "lm_head.weight" and "tie_word_embeddings" in error.cause
+
+
+@every_family
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_tied_head_that_differs_is_refused_and_one_that_does_not_is_left_out(family, dtype, tmp_path):
+    tensors = theirs(TIED[family]).state_dict()
+    head = tensors["lm_head.weight"].to(dtype)
+    assert "lm_head.weight" in load_model(tensors | {"lm_head.weight": head}, config=TIED[family]).load_report.dropped
+    changed = head.clone()
+    changed[-1, -1] += 1e-3
+    error = refused(tmp_path, family, tensors | {"lm_head.weight": changed}, TIED[family])
+    assert error.tensor == "lm_head.weight" and "not the token embedding" in error.what
+
+
+@every_family
+@pytest.mark.parametrize("dtype", [torch.int32, torch.float8_e4m3fn])
+def test_a_tied_head_of_a_quantized_type_is_refused(family, dtype, tmp_path):
+    tensors = theirs(TIED[family]).state_dict()
+    tensors |= {"lm_head.weight": tensors["lm_head.weight"].to(dtype)}
+    assert refused(tmp_path, family, tensors, TIED[family]).tensor == "lm_head.weight"
+
+
+@pytest.mark.parametrize(("family", "other"), [(a, b) for a in FAMILIES for b in FAMILIES if a != b])
+def test_weights_of_another_family_are_refused(family, other, tmp_path):
+    error = refused(tmp_path, family, {n: t for n, t in TENSORS[other].items() if n != "lm_head.weight"})
+    assert error.what == "none of the tensor names belongs to this family"
+    (tmp_path / "whole").mkdir()
+    assert "missing" in refused(tmp_path / "whole", family, TENSORS[other]).what or True
+
+
+def test_qwen2_style_biases_in_a_llama_file_are_refused(tmp_path):
+    biases = {
+        name.replace("weight", "bias"): torch.zeros(tensor.shape[0])
+        for name, tensor in TENSORS["llama3"].items()
+        if any(part in name for part in ("q_proj", "k_proj", "v_proj"))
+    }
+    error = refused(tmp_path, "llama3", TENSORS["llama3"] | biases)
+    assert {problem.tensor for problem in error.problems} == biases.keys() and len(biases) == 6
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "field"),
+    [
+        ("llama3", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_type"),
+        ("llama3", {"hidden_act": "gelu"}, "hidden_act"),
+        ("gpt2", {"activation_function": "relu"}, "activation_function"),
+        *[(family, {"model_type": "mamba"}, "model_type") for family in FAMILIES],
+        *[(family, {"quantization_config": {"bits": 4}}, "quantization_config") for family in FAMILIES],
+    ],
+)
+def test_an_unsupported_config_is_refused_with_its_file(family, change, field, tmp_path):
+    source = written(tmp_path, UNTIED[family] | change, TENSORS[family])
+    error, in_hand = refusal(source, kind=ConfigError), refusal_in_hand(ours(UNTIED[family]), source)
+    assert error.field == in_hand.field == field and error.file == in_hand.file == str(tmp_path)
+
+
+#: Changes that fit every shape and give another model.
+SAME_SHAPES = {
+    "gpt2": {"n_head": 2, "layer_norm_epsilon": 1e-3},
+    "llama3": {"rope_theta": 5e5, "rms_norm_eps": 1e-3, "max_position_embeddings": 128, "rope_scaling": None},
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "field", "value"), [(f, field, value) for f, fields in SAME_SHAPES.items() for field, value in fields.items()]
+)
+def test_weights_of_another_config_are_not_put_into_the_model_in_hand(family, field, value, tmp_path):
+    source = written(tmp_path, UNTIED[family] | {field: value}, TENSORS[family])
+    error = refusal_in_hand(ours(UNTIED[family], seed=5), source)
+    assert error.field == ("rope_parameters" if "rope" in field else field) and error.file == str(tmp_path)
+
+
+@every_family
+def test_other_special_tokens_do_not_make_it_another_model(family, tmp_path):
+    model = ours(UNTIED[family], seed=5)
+    load_weights(model, written(tmp_path, UNTIED[family] | {"eos_token_id": [1, 2]}, TENSORS[family]))
+    assert same_parameters(model, ours(UNTIED[family]))
+
+
+@every_family
+def test_a_read_that_fails_half_way_leaves_the_model_in_hand(family, tmp_path, monkeypatch):
+    from course_helpers.loaders.safetensors_file import SafetensorsFile
+
+    source, model, read = written(tmp_path, UNTIED[family], TENSORS[family]), ours(UNTIED[family], 5), SafetensorsFile.read
+    for fail_at in range(len(TENSORS[family])):
+        calls = []
+
+        def fail_late(self, name, calls=calls, fail_at=fail_at):
+            calls.append(name)
+            if len(calls) > fail_at:
+                raise OSError("the disk is gone")
+            return read(self, name)
+
+        monkeypatch.setattr(SafetensorsFile, "read", fail_late)
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        with pytest.raises(OSError, match="the disk is gone"):
+            load_weights(model, source)
+        assert_untouched(model, before)
+
+
+@every_family
+def test_all_problems_are_reported_together_with_the_most_telling_first(family, tmp_path):
+    names = [name for name in TENSORS[family] if TENSORS[family][name].dim() == 2]
+    tensors = TENSORS[family] | {"extra": torch.zeros(1), names[2]: torch.zeros(1, 2)}
+    del tensors[names[1]]
+    error = refused(tmp_path, family, tensors)
+    assert [problem.tensor for problem in error.problems] == [names[2], "extra", names[1]]
+    assert all(problem.summary() in str(error) for problem in error.problems[1:])
+
+
+@pytest.mark.parametrize("source", [{"a": 1}, {1: torch.zeros(1)}, {"model": {"a": torch.zeros(1)}}])
+def test_a_dictionary_that_is_no_state_dict_is_refused(source):
+    assert refusal(source, EXAMPLES["gpt2"]).what == "the dictionary is not a state dict"
+
+
+@every_family
+def test_a_state_dict_without_a_config_is_refused(family):
+    assert "no config.json" in refusal(TENSORS[family]).what
+
+
+@every_family
+def test_a_model_without_memory_is_refused(family):
+    model = theirs(EXAMPLES[family]).to("meta")
+    assert "no memory" in refusal(model).what
+
+
+def test_every_family_config_is_found_by_its_model_type():
+    for family in FAMILIES.values():
+        assert family_of({"model_type": family.config.model_type}).config is family.config
+    assert json.dumps(EXAMPLES) and open_checkpoint(TENSORS["gpt2"]).config is None

@@ -1,0 +1,252 @@
+"""Tiny random models of every family, as transformers makes them: what the tests compare our models with.
+
+A new family adds one strategy to `CONFIGS`. Everything else here knows no family.
+"""
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from course_helpers import load_model
+from course_helpers.architectures.base import LanguageModel
+
+Data = dict[str, Any]
+LONGEST = 56  # tokens in a test; beyond every `original_max_position_embeddings` drawn here
+
+
+def one_of(*values: Any) -> st.SearchStrategy:
+    return st.sampled_from(values)
+
+
+#: Ids that every vocabulary drawn here has room for, in the forms that real files use.
+special_ids = st.fixed_dictionaries(
+    {"bos_token_id": one_of(None, 0), "eos_token_id": one_of(None, 1, [1, 2]), "pad_token_id": one_of(None, 3)}
+)
+
+
+@st.composite
+def gpt2_configs(draw: st.DrawFn) -> Data:
+    heads = draw(st.integers(1, 4))
+    config = {
+        "model_type": "gpt2",
+        "vocab_size": draw(st.integers(17, 64)),
+        "n_positions": draw(st.integers(LONGEST, 64)),
+        "n_embd": heads * draw(one_of(3, 4, 8)),
+        "n_layer": draw(st.integers(1, 3)),
+        "n_head": heads,
+        "layer_norm_epsilon": draw(one_of(1e-6, 1e-5, 1e-2)),
+        "activation_function": draw(one_of("gelu_new", "gelu_pytorch_tanh")),
+        "tie_word_embeddings": draw(st.booleans()),
+    } | draw(special_ids)
+    inner = draw(one_of("absent", None, 12, 33))
+    return config if inner == "absent" else config | {"n_inner": inner}
+
+
+def rope_parameters(longest_original: int = 24) -> st.SearchStrategy[Data]:
+    """`rope_parameters` of all four kinds, in the dialect of transformers 5."""
+    thetas, factors = st.floats(50, 1e6), st.floats(1, 40)
+    original = st.integers(8, longest_original)
+    low = st.floats(0.5, 2)
+    kinds = {
+        "default": {},
+        "linear": {"factor": factors},
+        "llama3": {
+            "factor": factors,
+            "low_freq_factor": low,
+            "high_freq_factor": st.floats(2.5, 8),
+            "original_max_position_embeddings": original,
+        },
+        "yarn": {"factor": factors, "original_max_position_embeddings": original},
+    }
+    optional = {
+        "attention_factor": st.floats(0.5, 2),
+        "beta_fast": st.floats(4, 64),
+        "beta_slow": st.floats(0.25, 2),
+        "truncate": st.booleans(),
+    }
+    return st.one_of(
+        st.fixed_dictionaries(
+            {"rope_type": st.just(kind), "rope_theta": thetas} | needed, optional=optional if kind == "yarn" else {}
+        )
+        for kind, needed in kinds.items()
+    )
+
+
+@st.composite
+def in_any_dialect(draw: st.DrawFn, rope: Data) -> Data:
+    """The same rotary positions as transformers 5 writes them, as 4 did, or as early 4 did (`type`)."""
+    dialect = draw(one_of("v5", "v4", "early v4"))
+    if dialect == "v5":
+        return {"rope_parameters": rope}
+    scaling = {name: value for name, value in rope.items() if name != "rope_theta"}
+    if dialect == "early v4":
+        scaling["type"] = scaling.pop("rope_type")
+    plain = rope["rope_type"] == "default"
+    return {"rope_theta": rope["rope_theta"], "rope_scaling": None if plain else scaling}
+
+
+@st.composite
+def llama_configs(draw: st.DrawFn, rope: st.SearchStrategy[Data] | None = None) -> Data:
+    shared, ratio = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    heads = shared * ratio
+    config = {
+        "model_type": "llama",
+        "vocab_size": draw(st.integers(17, 64)),
+        "hidden_size": heads * draw(one_of(2, 4, 6)),
+        "intermediate_size": draw(st.integers(5, 40)),
+        "num_hidden_layers": draw(st.integers(1, 3)),
+        "num_attention_heads": heads,
+        "max_position_embeddings": 64,
+        "rms_norm_eps": draw(one_of(1e-6, 1e-5, 1e-2)),
+        "tie_word_embeddings": draw(st.booleans()),
+    }
+    config |= draw(special_ids) | draw(in_any_dialect(draw(rope or rope_parameters())))
+    head_dim = draw(one_of(None, 2, 4, 10, 16))
+    config |= {} if head_dim is None else {"head_dim": head_dim}
+    return config if ratio == 1 and draw(st.booleans()) else config | {"num_key_value_heads": shared}
+
+
+#: Family of FAMILIES -> config.json of small random models of it.
+CONFIGS: dict[str, st.SearchStrategy[Data]] = {"gpt2": gpt2_configs(), "llama3": llama_configs()}
+families = st.sampled_from(sorted(CONFIGS)).flatmap(CONFIGS.__getitem__)
+
+#: One fixed model a family, where a test needs a model and not many.
+EXAMPLES: dict[str, Data] = {
+    "gpt2": {
+        "model_type": "gpt2",
+        "vocab_size": 61,
+        "n_positions": 64,
+        "n_embd": 16,
+        "n_layer": 2,
+        "n_head": 4,
+        "layer_norm_epsilon": 1e-5,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+    },
+    "llama3": {
+        "model_type": "llama",
+        "vocab_size": 61,
+        "hidden_size": 24,
+        "intermediate_size": 40,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 64,
+        "rms_norm_eps": 1e-5,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "rope_theta": 10000.0,
+        "rope_scaling": {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 16,
+        },
+    },
+}
+
+
+def theirs(config: Data, seed: int = 0, deviation: float = 0.2, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """The transformers model of a config.json, with random weights large enough for a mistake to show."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    fields = copy.deepcopy(config)  # transformers writes into what it is given
+    made = AutoConfig.for_model(fields.pop("model_type"), **fields)
+    model = AutoModelForCausalLM.from_config(made, attn_implementation="eager").eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            is_norm = parameter.dim() == 1 and name.endswith("weight")
+            parameter.copy_(1 + deviation * noise if is_norm else deviation * noise)
+    return model.to(dtype)
+
+
+def ours(config: Data, seed: int = 0, **options: Any) -> LanguageModel:
+    """Our model of a config.json, with the weights of `theirs`."""
+    return load_model(theirs(config, seed), config=config, **options)
+
+
+def random_ids(config: Mapping[str, Any], rows: int, tokens: int, seed: int = 0) -> Tensor:
+    return torch.randint(0, config["vocab_size"], (rows, tokens), generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, ids: Tensor, **options: Any) -> Tensor:
+    """Logits of a model of ours or of transformers."""
+    result = model(ids, **options)
+    return result if isinstance(result, Tensor) else result.logits
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def same_parameters(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two models hold the same parameters, to the bit."""
+    first, second = dict(one.named_parameters()), dict(other.named_parameters())
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+# --- the formats that a checkpoint comes in ---------------------------------------------------------------------
+
+Source = tuple[object, Data | None]  # what load_model is given: a source, and a config where the source has none
+
+
+def safetensors_single(model: nn.Module, folder: Path) -> Source:
+    model.save_pretrained(folder)
+    return folder, None
+
+
+def safetensors_sharded(model: nn.Module, folder: Path) -> Source:
+    model.save_pretrained(folder, max_shard_size="8KB")
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    return folder, None
+
+
+def pytorch(name: str, zipped: bool, shards: int = 1) -> Callable[[nn.Module, Path], Source]:
+    def write(model: nn.Module, folder: Path) -> Source:
+        tensors = list(model.state_dict().items())
+        write_config(folder, model.config.to_dict())
+        if shards == 1:
+            torch.save(dict(tensors), folder / name, _use_new_zipfile_serialization=zipped)
+            return folder, None
+        index = {}
+        for number in range(shards):
+            shard = f"pytorch_model-{number + 1:05}-of-{shards:05}.bin"
+            part = dict(tensors[number::shards])
+            torch.save(part, folder / shard, _use_new_zipfile_serialization=zipped)
+            index |= dict.fromkeys(part, shard)
+        (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": index}))
+        return folder, None
+
+    return write
+
+
+def single_file(model: nn.Module, folder: Path) -> Source:
+    torch.save(model.state_dict(), folder / "weights.pth")
+    return folder / "weights.pth", model.config.to_dict()
+
+
+FORMATS: dict[str, Callable[[nn.Module, Path], Source]] = {
+    "safetensors": safetensors_single,
+    "safetensors, sharded": safetensors_sharded,
+    "bin": pytorch("pytorch_model.bin", zipped=True),
+    "bin, legacy": pytorch("pytorch_model.bin", zipped=False),
+    "bin, sharded": pytorch("", zipped=True, shards=3),
+    "bin, sharded, legacy": pytorch("", zipped=False, shards=3),
+    "pth": single_file,
+    "live": lambda model, folder: (model, None),
+    "own state dict": lambda model, folder: (load_model(model).state_dict(), model.config.to_dict()),
+}

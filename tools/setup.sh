@@ -1,0 +1,104 @@
+#!/bin/sh
+# Prepares a machine; called by the Makefile.
+#   tools/setup.sh environment STAMP        make .venv hold exactly what constraints.txt says, then create STAMP
+#   tools/setup.sh system-packages [LIST]   install the programs that LIST names (default: tools/system-packages.txt)
+set -eu
+
+VENV=.venv
+VENV_PYTHON=$VENV/bin/python
+# Exists while packages are being installed: found by a later call, it tells that .venv may hold half a package.
+UNFINISHED=$VENV/.unfinished
+
+say() { printf '%s\n' "$*" >&2; }
+fail() { say "$@"; exit 1; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# As root or through sudo without a question, so that nothing waits for a password where nobody sits.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+can_be_root() { [ "$(id -u)" = 0 ] || { has sudo && sudo -n true 2>/dev/null; }; }
+
+apt_install() {
+    as_root env DEBIAN_FRONTEND=noninteractive sh -c \
+        'apt-get install -qq -y --no-install-recommends "$@" || { apt-get update -qq && apt-get install -qq -y --no-install-recommends "$@"; }' \
+        apt "$@" >&2
+}
+
+new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
+with_ensurepip() { new_enough "$1" && "$1" -c 'import venv, ensurepip' >/dev/null 2>&1; }
+# A pip that can install into another environment (22.3 or later).
+with_pip() { new_enough "$1" && "$1" -m pip --help 2>/dev/null | grep -q -- --python; }
+
+# The first interpreter that passes the test named in $1.
+first_python() {
+    for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11; do
+        if "$1" "$candidate"; then printf '%s\n' "$candidate"; return; fi
+    done
+    return 1
+}
+
+create_venv() {
+    if python=$(first_python with_ensurepip); then
+        "$python" -m venv "$VENV"
+    elif python=$(first_python with_pip); then
+        "$python" -m venv --without-pip "$VENV"
+        "$python" -m pip --python "$VENV_PYTHON" install --quiet -c constraints.txt pip
+    elif python=$(first_python new_enough) && has apt-get && can_be_root; then
+        apt_install "$(venv_package "$python")"
+        "$python" -m venv "$VENV"
+    elif [ -n "$python" ]; then
+        fail "$python has no ensurepip, so it cannot make a virtual environment. Run this, then make again:" \
+            "sudo apt-get install -y $(venv_package "$python")"
+    else
+        fail "No Python 3.11 or later found (looked for ${PYTHON:+$PYTHON, }python3, python3.13, python3.12, python3.11)." \
+            "Next step: install one, or name it: make PYTHON=/path/to/python3.12"
+    fi
+}
+
+# Debian packs venv by version; 'python3-venv' would belong to another interpreter than python3.13, say.
+venv_package() { "$1" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'; }
+
+environment() {
+    stamp=$1
+    if [ -e "$UNFINISHED" ] || ! "$VENV_PYTHON" -m pip --version >/dev/null 2>&1; then
+        rm -rf "$VENV"
+    fi
+    say "Setting up $VENV (a few minutes the first time) ..."
+    [ -d "$VENV" ] || create_venv
+    touch "$UNFINISHED"
+    # One call for everything, so that pip can resolve torch only once, to the pinned version. setuptools is what
+    # builds this package below: new virtual environments come without it, or with one too old.
+    "$VENV_PYTHON" -m pip install --quiet -r requirements.txt 'setuptools>=77' -c constraints.txt
+    "$VENV_PYTHON" -m pip install --quiet --no-deps --no-build-isolation -e .
+    rm -f "$UNFINISHED" "$VENV"/.ready-*
+    touch "$stamp"
+}
+
+column() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$1" | awk -v column="$2" '{ print $column }' | tr '\n' ' '; }
+
+system_packages() {
+    list=${1:-tools/system-packages.txt}
+    debian=$(column "$list" 1)
+    brew=$(column "$list" 2)
+    # The names are lists: they must be split into words.
+    # shellcheck disable=SC2086
+    if [ -z "$debian" ]; then
+        say "No system packages are needed."
+    elif has apt-get && can_be_root; then
+        apt_install $debian
+    elif has apt-get; then
+        fail "Installing needs root. Run: sudo apt-get install -y --no-install-recommends $debian"
+    elif has brew; then
+        brew install $brew
+    else
+        fail "Neither apt-get nor brew found. Install with this system's package manager: $debian"
+    fi
+}
+
+case ${1:-} in
+    environment) environment "$2" ;;
+    system-packages) shift; system_packages "$@" ;;
+    *) fail "usage: tools/setup.sh environment STAMP | system-packages [LIST]" ;;
+esac
