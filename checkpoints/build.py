@@ -1,10 +1,10 @@
 """Train a tiny model of a family on our stories and save it as that family's checkpoints are saved.
 
-    python checkpoints/build.py tiny-gpt2              a few minutes on two cores; no network, no GPU
+    python checkpoints/build.py tiny-gpt2              half an hour on one core; no network, no GPU
     python checkpoints/build.py tiny-llama3 --steps 20 --output FOLDER      a quick try, elsewhere
 
-The same recipe gives the same tokenizer, the same corpus and, on the same kind of machine with the same versions and
-number of threads, the same weights. `card.json` beside the weights says how they came about and how good they are.
+The same recipe gives the same tokenizer, the same corpus and, on the same kind of machine with the same versions,
+the same weights. `card.json` beside the weights says how they came about and how good they are.
 """
 
 import argparse
@@ -68,7 +68,7 @@ RECIPES = {
         ),
         tokenizer_files.write_gpt2,
         torch.float32,
-        TrainingSettings(steps=3000, learning_rate=3e-3),
+        TrainingSettings(steps=5000, learning_rate=3e-3),
     ),
     "tiny-llama3": Recipe(
         LlamaConfig(
@@ -96,7 +96,7 @@ RECIPES = {
         ),
         tokenizer_files.write_llama3,
         torch.bfloat16,
-        TrainingSettings(steps=3000, learning_rate=3e-3),
+        TrainingSettings(steps=5000, learning_rate=3e-3),
     ),
 }
 
@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("name", choices=RECIPES)
     parser.add_argument("--output", type=Path, help="folder to write; the bundled one unless given")
     parser.add_argument("--steps", type=int, help="fewer steps, for a try")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="another number rounds differently")
     arguments = parser.parse_args()
     card = build(arguments.name, arguments.output or HERE / arguments.name, arguments.steps, arguments.threads)
     print(json.dumps(card, indent=2))

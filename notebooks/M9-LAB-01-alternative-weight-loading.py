@@ -190,7 +190,7 @@ tokenizer = load_tokenizer(SOURCE)
 
 def tell(model, prompt=PROMPT):
     """The greedy continuation of a prompt: always the likeliest next token, so the same text every time."""
-    ids = generate(model, [tokenizer.encode(prompt)], max_new_tokens=90, stop_ids=tokenizer.stop_ids)[0]
+    ids = generate(model, [tokenizer.encode(prompt)], max_new_tokens=140, stop_ids=tokenizer.stop_ids)[0]
     return textwrap.fill(tokenizer.decode(ids), 100)
 
 
@@ -334,7 +334,7 @@ with open(path, "rb") as file:
     raw = file.read(end - start)
 
 by_hand = torch.frombuffer(bytearray(raw), dtype=torch.float32).view(row["shape"])
-print(by_hand)
+print(by_hand[:8])
 print("equal to the state dict's:", torch.equal(by_hand, state_dict["h.0.attn.c_attn.bias"]))
 
 # %% [markdown]

@@ -1,4 +1,4 @@
-"""Generation: greedy is transformers' greedy, batches are their rows, and sampling follows the stated distribution."""
+"""Greedy is transformers' greedy, batches are their rows, and sampling follows its distribution."""
 
 import inspect
 
@@ -62,7 +62,11 @@ def test_a_ragged_batch_is_its_rows_alone(family, use_cache, lengths, seed):
 @with_and_without_cache
 def test_stream_gives_what_generate_appends(family, use_cache):
     prompt = prompts_of(family, [5])[0]
-    for options in ({}, {"temperature": 1.0, "seed": 3}, {"temperature": 1.0, "seed": 3, "top_k": 4, "top_p": 0.9}):
+    for options in (
+        {},
+        {"temperature": 1.0, "seed": 3},
+        {"temperature": 1.0, "seed": 3, "top_k": 4, "top_p": 0.9},
+    ):
         whole = generate(MODELS[family], [prompt], max_new_tokens=15, use_cache=use_cache, **options)[0]
         for form in (prompt, torch.tensor(prompt), torch.tensor([prompt])):
             streamed = list(stream(MODELS[family], form, max_new_tokens=15, use_cache=use_cache, **options))
@@ -89,7 +93,10 @@ def test_a_row_ends_after_its_first_stop_id(family, form):
         for p, row in zip(prompts, whole, strict=True)
     ]
     assert generate(MODELS[family], prompts, max_new_tokens=12, stop_ids=form(stops)) == expected != whole
-    assert prompts[0] + list(stream(MODELS[family], prompts[0], max_new_tokens=12, stop_ids=form(stops))) == expected[0]
+    assert (
+        prompts[0] + list(stream(MODELS[family], prompts[0], max_new_tokens=12, stop_ids=form(stops)))
+        == expected[0]
+    )
 
 
 @every_family
@@ -117,8 +124,16 @@ def test_prompts_come_back_in_the_form_they_came_in(family, dtype):
     rows = prompts_of(family, [4, 4])
     together = generate(MODELS[family], torch.tensor(rows, dtype=dtype), max_new_tokens=3)
     apart = generate(MODELS[family], [torch.tensor(rows[0], dtype=dtype), tuple(rows[1])], max_new_tokens=3)
-    assert isinstance(together, Tensor) and together.dtype == apart[0].dtype == dtype and together.shape == (2, 7)
-    assert isinstance(apart, list) and isinstance(apart[1], list) and [apart[0].tolist(), apart[1]] == together.tolist()
+    assert (
+        isinstance(together, Tensor)
+        and together.dtype == apart[0].dtype == dtype
+        and together.shape == (2, 7)
+    )
+    assert (
+        isinstance(apart, list)
+        and isinstance(apart[1], list)
+        and [apart[0].tolist(), apart[1]] == together.tolist()
+    )
 
 
 @every_family
@@ -138,7 +153,9 @@ def test_no_new_tokens_gives_the_prompts_back(family):
 
 @every_family
 def test_a_seed_repeats_a_sample_and_another_does_not(family):
-    draws = [generate(MODELS[family], [[1, 2]], 20, temperature=1.5, seed=seed) for seed in (1, 1, 2, None, None)]
+    draws = [
+        generate(MODELS[family], [[1, 2]], 20, temperature=1.5, seed=seed) for seed in (1, 1, 2, None, None)
+    ]
     assert draws[0] == draws[1] != draws[2] and draws[3] != draws[4]
 
 
@@ -186,7 +203,7 @@ def test_gpt2_refuses_to_generate_beyond_its_positions():
         generate(MODELS["gpt2"], [[1] * 60], max_new_tokens=10)
 
 
-# --- sampling -----------------------------------------------------------------------------------------------------
+# --- sampling ---
 
 rows_of_logits = st.lists(st.floats(-8, 8), min_size=1, max_size=12)
 

@@ -5,7 +5,7 @@ A new family adds one strategy to `CONFIGS`. Everything else here knows no famil
 
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,11 @@ def one_of(*values: Any) -> st.SearchStrategy:
 
 #: Ids that every vocabulary drawn here has room for, in the forms that real files use.
 special_ids = st.fixed_dictionaries(
-    {"bos_token_id": one_of(None, 0), "eos_token_id": one_of(None, 1, [1, 2]), "pad_token_id": one_of(None, 3)}
+    {
+        "bos_token_id": one_of(None, 0),
+        "eos_token_id": one_of(None, 1, [1, 2]),
+        "pad_token_id": one_of(None, 3),
+    }
 )
 
 
@@ -72,7 +76,8 @@ def rope_parameters(longest_original: int = 24) -> st.SearchStrategy[Data]:
     }
     return st.one_of(
         st.fixed_dictionaries(
-            {"rope_type": st.just(kind), "rope_theta": thetas} | needed, optional=optional if kind == "yarn" else {}
+            {"rope_type": st.just(kind), "rope_theta": thetas} | needed,
+            optional=optional if kind == "yarn" else {},
         )
         for kind, needed in kinds.items()
     )
@@ -154,7 +159,9 @@ EXAMPLES: dict[str, Data] = {
 }
 
 
-def theirs(config: Data, seed: int = 0, deviation: float = 0.2, dtype: torch.dtype = torch.float32) -> nn.Module:
+def theirs(
+    config: Data, seed: int = 0, deviation: float = 0.2, dtype: torch.dtype = torch.float32
+) -> nn.Module:
     """The transformers model of a config.json, with random weights large enough for a mistake to show."""
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
@@ -179,7 +186,9 @@ def ours(config: Data, seed: int = 0, **options: Any) -> LanguageModel:
 
 
 def random_ids(config: Mapping[str, Any], rows: int, tokens: int, seed: int = 0) -> Tensor:
-    return torch.randint(0, config["vocab_size"], (rows, tokens), generator=torch.Generator().manual_seed(seed))
+    return torch.randint(
+        0, config["vocab_size"], (rows, tokens), generator=torch.Generator().manual_seed(seed)
+    )
 
 
 @torch.no_grad()
@@ -197,56 +206,3 @@ def same_parameters(one: nn.Module, other: nn.Module) -> bool:
     """Whether two models hold the same parameters, to the bit."""
     first, second = dict(one.named_parameters()), dict(other.named_parameters())
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
-# --- the formats that a checkpoint comes in ---------------------------------------------------------------------
-
-Source = tuple[object, Data | None]  # what load_model is given: a source, and a config where the source has none
-
-
-def safetensors_single(model: nn.Module, folder: Path) -> Source:
-    model.save_pretrained(folder)
-    return folder, None
-
-
-def safetensors_sharded(model: nn.Module, folder: Path) -> Source:
-    model.save_pretrained(folder, max_shard_size="8KB")
-    assert len(list(folder.glob("*.safetensors"))) > 1
-    return folder, None
-
-
-def pytorch(name: str, zipped: bool, shards: int = 1) -> Callable[[nn.Module, Path], Source]:
-    def write(model: nn.Module, folder: Path) -> Source:
-        tensors = list(model.state_dict().items())
-        write_config(folder, model.config.to_dict())
-        if shards == 1:
-            torch.save(dict(tensors), folder / name, _use_new_zipfile_serialization=zipped)
-            return folder, None
-        index = {}
-        for number in range(shards):
-            shard = f"pytorch_model-{number + 1:05}-of-{shards:05}.bin"
-            part = dict(tensors[number::shards])
-            torch.save(part, folder / shard, _use_new_zipfile_serialization=zipped)
-            index |= dict.fromkeys(part, shard)
-        (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": index}))
-        return folder, None
-
-    return write
-
-
-def single_file(model: nn.Module, folder: Path) -> Source:
-    torch.save(model.state_dict(), folder / "weights.pth")
-    return folder / "weights.pth", model.config.to_dict()
-
-
-FORMATS: dict[str, Callable[[nn.Module, Path], Source]] = {
-    "safetensors": safetensors_single,
-    "safetensors, sharded": safetensors_sharded,
-    "bin": pytorch("pytorch_model.bin", zipped=True),
-    "bin, legacy": pytorch("pytorch_model.bin", zipped=False),
-    "bin, sharded": pytorch("", zipped=True, shards=3),
-    "bin, sharded, legacy": pytorch("", zipped=False, shards=3),
-    "pth": single_file,
-    "live": lambda model, folder: (model, None),
-    "own state dict": lambda model, folder: (load_model(model).state_dict(), model.config.to_dict()),
-}

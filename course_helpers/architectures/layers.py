@@ -4,6 +4,7 @@ Shape suffixes: B batch, T new tokens, S cached + new tokens, H query heads, K k
 E model width, F feed-forward width.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -101,6 +102,12 @@ class Attention(nn.Module):
         return self.output(mixed_BHTD.transpose(1, 2).flatten(2))
 
 
+def gelu_new(x: Tensor) -> Tensor:
+    """GELU by the tanh formula of GPT-2's own code. `F.gelu(x, approximate="tanh")` is the same function, rounded
+    differently; written out like this, logits equal transformers' to the last bit."""
+    return 0.5 * x * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * torch.pow(x, 3.0))))
+
+
 class FeedForward(nn.Module):
     """GPT-2's: widen, GELU (the tanh approximation GPT-2 was trained with), narrow again; with biases."""
 
@@ -110,7 +117,7 @@ class FeedForward(nn.Module):
         self.down = Linear(hidden_width, width)
 
     def forward(self, x_BTE: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x_BTE), approximate="tanh"))
+        return self.down(gelu_new(self.up(x_BTE)))
 
 
 class GatedFeedForward(nn.Module):

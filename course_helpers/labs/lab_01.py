@@ -72,7 +72,7 @@ def check_split_c_attn(split_c_attn: Callable[[Tensor], tuple[Tensor, Tensor, Te
     shapes = [tuple(part.shape) for part in parts]
     hint(
         shapes != [(5, 5)] * 3,
-        f"for a (5, 15) input the three shapes should be (5, 5), yours are {shapes}: did you cut along the output side?",
+        f"for a (5, 15) input the three shapes should be (5, 5), yours are {shapes}: cut along the output side",
     )
     expected = {"query": query, "key": key, "value": value}
     for part, (name, matrix) in zip(parts, expected.items(), strict=True):
@@ -132,7 +132,7 @@ def refuses(load: Callable, tensors: Mapping[str, Tensor], what: str, advice: st
     except Exception as error:
         hint(
             True,
-            f"{what} ended in a {type(error).__name__} ({error}): raise a ValueError of your own, before anything breaks",
+            f"{what} ended in a {type(error).__name__} ({error}): raise your own ValueError before that",
         )
     else:
         hint(True, f"{what} was loaded without a word: {advice}")

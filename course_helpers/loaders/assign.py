@@ -48,8 +48,12 @@ def make_plan(checkpoint: Checkpoint, weight_maps: tuple[WeightMap, ...], config
         unexpected(checkpoint, name, config) for name in checkpoint.names() if name not in steps.keys() | dropped
     ]
     problems += [missing(checkpoint, name, rule, config) for name, rule in steps.items() if name not in names]
+    with_head = {HEAD: shapes[EMBEDDING], **shapes}
     problems += [
-        wrong for name in steps if name in names for wrong in tensor_problems(checkpoint, name, steps[name], shapes)
+        wrong
+        for name, rule in rules.items()
+        if name in names
+        for wrong in tensor_problems(checkpoint, name, rule, with_head)
     ]
     if not problems:
         embedding = next(name for name, rule in steps.items() if EMBEDDING in rule.targets)

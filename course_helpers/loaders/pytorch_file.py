@@ -30,7 +30,11 @@ class PyTorchFile:
 
     def read(self, name: str) -> Tensor:
         """The tensor in private memory. The file is memory-mapped, so only this tensor's bytes are read."""
-        return self.tensors[name].clone()
+        return self.tensors[name].clone(memory_format=torch.contiguous_format)
+
+    def peek(self, name: str, scratch: Tensor) -> Tensor:
+        """The tensor for a moment: the file is mapped, so no memory of the caller's is needed."""
+        return self.map(name)
 
     def map(self, name: str) -> Tensor:
         """The tensor as a window onto the file (or, for the format of before torch 1.6, what was read of it)."""
@@ -76,9 +80,20 @@ def unwrap(content: object, path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         raise not_a_state_dict(path, type(content).__name__)
     for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise not_a_state_dict(path, f"{type(value).__name__} under {name!r}", str(name))
+        if found := not_plain(name, value):
+            raise not_a_state_dict(path, found, str(name))
     return dict(content)
+
+
+def not_plain(name: object, value: object) -> str | None:
+    """What is there instead of an ordinary tensor under a name; None if that is what it is."""
+    if not isinstance(name, str) or not isinstance(value, Tensor):
+        return f"{type(value).__name__} under {name!r}"
+    if value.is_meta:
+        return "a tensor without memory (on the meta device)"
+    if value.layout is not torch.strided or value.is_quantized:
+        return "a sparse or quantized tensor"
+    return None
 
 
 def not_a_state_dict(path: Path, found: str, name: str | None = None) -> CheckpointError:

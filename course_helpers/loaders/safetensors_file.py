@@ -53,9 +53,14 @@ class SafetensorsFile:
     def read(self, name: str) -> Tensor:
         """The tensor in private memory: one read, no copy; a later change of the file cannot reach it."""
         entry = self.tensors[name]
+        return self.peek(name, torch.empty(entry.end - entry.start, dtype=torch.uint8))
+
+    def peek(self, name: str, scratch: Tensor) -> Tensor:
+        """The tensor for a moment, in the caller's memory: read there, and gone when that is used again."""
+        entry = self.tensors[name]
         if entry.start == entry.end:
             return torch.empty(entry.shape, dtype=entry.dtype)
-        buffer = torch.empty(entry.end - entry.start, dtype=torch.uint8)
+        buffer = scratch[: entry.end - entry.start]
         with open(self.path, "rb", buffering=0) as file:
             file.seek(entry.start)
             view, filled = memoryview(buffer.numpy()), 0
@@ -68,10 +73,13 @@ class SafetensorsFile:
 
     def map(self, name: str) -> Tensor:
         """The tensor as a window onto the file: nothing is read until it is used."""
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
-        with safe_open(self.path, framework="pt") as file:
-            return file.get_tensor(name)
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                return file.get_tensor(name)
+        except SafetensorError as error:
+            raise malformed(self.path, "a file that the safetensors library accepts", str(error), name) from error
 
 
 def read_header(path: Path) -> dict[str, Entry]:
@@ -90,7 +98,9 @@ def read_header(path: Path) -> dict[str, Entry]:
         raise malformed(path, "a JSON object", f"{type(error).__name__}: {error}") from error
     if not isinstance(header, dict):
         raise malformed(path, "a JSON object", type(header).__name__)
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or any(not isinstance(value, str) for value in metadata.values()):
+        raise malformed(path, "text under every name of __metadata__", repr(metadata))
     entries = {name: entry(name, row, 8 + length, path) for name, row in header.items()}
     end = 8 + length
     for name, place in sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError, raise_all
 from . import hub
-from .pytorch_file import PyTorchFile
+from .pytorch_file import PyTorchFile, not_plain
 from .safetensors_file import SafetensorsFile
 
 #: Checkpoints that come with the repository; their folder names can be used as sources.
@@ -24,6 +24,7 @@ class TensorFile(Protocol):
     tensors: Mapping[str, Any]  # name -> something with a shape and a dtype
 
     def read(self, name: str) -> Tensor: ...
+    def peek(self, name: str, scratch: Tensor) -> Tensor: ...
     def map(self, name: str) -> Tensor: ...
 
 
@@ -34,20 +35,23 @@ class MemoryTensors:
 
     def __init__(self, tensors: Mapping[str, Tensor]):
         for name, value in tensors.items():
-            if not isinstance(name, str) or not isinstance(value, Tensor):
+            if found := not_plain(name, value):
                 raise CheckpointError(
-                    "the dictionary is not a state dict",
-                    file="state dict",
+                    "this is not a state dict of ordinary tensors",
+                    file="what was passed in memory",
                     tensor=str(name),
                     expected="a tensor under a name",
-                    found=f"{type(value).__name__} under {name!r}",
-                    cause="a training checkpoint that holds the state dict under another key",
-                    next_step="pass the inner dictionary of tensors",
+                    found=found,
+                    cause="a training checkpoint that holds the state dict under another key, or offloaded weights",
+                    next_step="pass the inner dictionary of tensors, or the files of the checkpoint",
                 )
         self.tensors = {name: tensor.detach() for name, tensor in tensors.items()}
 
     def read(self, name: str) -> Tensor:
-        return self.tensors[name].clone()
+        return self.tensors[name].clone(memory_format=torch.contiguous_format)
+
+    def peek(self, name: str, scratch: Tensor) -> Tensor:
+        return self.tensors[name]
 
     def map(self, name: str) -> Tensor:
         return self.tensors[name]
@@ -94,6 +98,10 @@ class Checkpoint:
     def dtype(self, name: str) -> torch.dtype:
         return self.file_of[name].tensors[name].dtype
 
+    def size(self, name: str) -> int:
+        """Bytes of one tensor."""
+        return torch.Size(self.shape(name)).numel() * self.dtype(name).itemsize
+
     def where(self, name: str) -> object:
         """The file that holds a tensor, for messages."""
         return self.file_of[name].path or self.origin
@@ -102,6 +110,12 @@ class Checkpoint:
         """The tensor in memory of its own: nothing that happens to the file later can change it."""
         return self.file_of[name].read(name)
 
+    def peek(self, name: str, scratch: Tensor) -> Tensor:
+        """The tensor for a moment, to be copied from before the next call: formats that cannot show it in place read
+        it into `scratch`, a uint8 tensor with room for it. One scratch for all tensors is what keeps a peak low:
+        freed memory of many sizes is not all given back."""
+        return self.file_of[name].peek(name, scratch)
+
     def map(self, name: str) -> Tensor:
         """The tensor without a copy where the format allows: a window onto the file, or the live tensor itself."""
         return self.file_of[name].map(name)
@@ -109,7 +123,7 @@ class Checkpoint:
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors."""
-        return sum(torch.Size(self.shape(name)).numel() * self.dtype(name).itemsize for name in self.names())
+        return sum(map(self.size, self.names()))
 
     def close(self) -> None:
         """Let go of the files. Tensors that were mapped stay valid: they hold the mapping themselves."""
@@ -158,7 +172,7 @@ def resolve(source: object, revision: str | None = None, weights: bool = True) -
         return hub.download(str(source), revision, weights)
     raise CheckpointError(
         "there is no such checkpoint",
-        file=source,
+        file=path,
         expected="a folder, a weight file, a bundled name or a hub id (owner/name)",
         found="nothing at this path",
         cause="a typing mistake, or a relative path from another folder",

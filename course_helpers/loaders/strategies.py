@@ -17,6 +17,7 @@ from torch import Tensor
 from ..architectures.base import LanguageModel
 from .assign import Plan, set_parameter
 from .sources import Checkpoint
+from .weight_maps import Rule
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class Job:
                 rule.targets, rule.to_ours(read(source), [shapes[name] for name in rule.targets]), strict=True
             )
 
+    def fits(self, name: str, rule: Rule) -> bool:
+        """Whether a checkpoint tensor can become a parameter without being changed."""
+        return not rule.changes and self.checkpoint.dtype(name) == self.dtype and self.device.type == "cpu"
+
 
 def naive(job: Job) -> LanguageModel:
     model = build_whole(job)
@@ -56,11 +61,22 @@ def mmap(job: Job) -> LanguageModel:
 
 
 def stream(job: Job) -> LanguageModel:
+    """A tensor that becomes a parameter as it is, is read right into that parameter's memory. All others (turned, cut
+    up, cast, or meant for another device) pass through one scratch buffer, as large as the largest of them."""
     model = build_empty(job)
-    for name, tensor in job.parameters(job.checkpoint.read):
-        tensor = tensor.to(job.device, job.dtype).contiguous()
-        # A slice of a larger tensor would keep all of it in memory for as long as any slice lives.
-        set_parameter(model, name, tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor)
+    checkpoint = job.checkpoint
+    as_it_is = {name for name, rule in job.plan.steps.items() if job.fits(name, rule)}
+    sizes = [checkpoint.size(name) for name in job.plan.steps if name not in as_it_is]
+    scratch = torch.empty(max(sizes, default=0), dtype=torch.uint8)
+
+    def read(name: str) -> Tensor:
+        return checkpoint.read(name) if name in as_it_is else checkpoint.peek(name, scratch)
+
+    whole = {job.plan.steps[name].targets[0] for name in as_it_is}
+    for name, tensor in job.parameters(read):
+        if name not in whole:
+            tensor = tensor.to(job.device, job.dtype, copy=True, memory_format=torch.contiguous_format)
+        set_parameter(model, name, tensor)
     return model
 
 

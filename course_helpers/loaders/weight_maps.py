@@ -40,6 +40,11 @@ class Rule:
         shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
         return shape[::-1] if self.transpose else shape
 
+    @property
+    def changes(self) -> bool:
+        """Whether the tensor is turned or cut on the way."""
+        return self.transpose or len(self.targets) > 1
+
     def describe(self) -> str:
         """What is done to the tensor, in a word or two, for reports."""
         steps = ["transpose"] * self.transpose + [f"split in {len(self.targets)}"] * (len(self.targets) > 1)

@@ -14,9 +14,14 @@ MODELS = {family: ours(config) for family, config in EXAMPLES.items()}
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
 
-def in_chunks(model: LanguageModel, ids: torch.Tensor, sizes: list[int], cache: KVCache, **first: object) -> torch.Tensor:
+def in_chunks(
+    model: LanguageModel, ids: torch.Tensor, sizes: list[int], cache: KVCache, **first: object
+) -> torch.Tensor:
     """Logits of all tokens, given to the model a few at a time; `first` are the first call's options."""
-    parts = [logits_of(model, part, cache=cache, **(first if not i else {})) for i, part in enumerate(ids.split(sizes, 1))]
+    parts = [
+        logits_of(model, part, cache=cache, **(first if not i else {}))
+        for i, part in enumerate(ids.split(sizes, 1))
+    ]
     return torch.cat(parts, dim=1)
 
 
@@ -116,7 +121,10 @@ def test_a_reset_cache_is_as_good_as_a_new_one_in_the_same_memory(family):
     cache.reset()
     assert cache.length == 0 and cache.left_padding_B is None
     again = logits_of(model, ids.flip(1), cache=cache)
-    assert torch.equal(again, logits_of(model, ids.flip(1), cache=model.make_cache(2, 12))) and pointers(cache) == memory
+    assert (
+        torch.equal(again, logits_of(model, ids.flip(1), cache=model.make_cache(2, 12)))
+        and pointers(cache) == memory
+    )
 
 
 @every_family

@@ -12,7 +12,13 @@ from course_helpers.families import family_of
 from tests.tiny_models import CONFIGS, EXAMPLES, Data, families
 
 every_family = pytest.mark.parametrize("family", FAMILIES)
-ROPE = {"rope_theta": 10000.0, "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+ROPE = {
+    "rope_theta": 10000.0,
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+}
 
 
 def read(data: Data):
@@ -41,12 +47,34 @@ def as_transformers_reads(data: Data) -> Data:
 REFUSED = [
     *[(family, {"model_type": "mamba"}, "model_type") for family in FAMILIES],
     *[(family, {"quantization_config": {"bits": 4}}, "quantization_config") for family in FAMILIES],
-    *[(family, {"vocab_size": bad}, "vocab_size") for family in FAMILIES for bad in (None, "61", 61.0, True, 0, -1, [])],
-    *[(family, {"tie_word_embeddings": bad}, "tie_word_embeddings") for family in FAMILIES for bad in ("yes", 1)],
-    *[(family, {"bos_token_id": bad}, "bos_token_id") for family in FAMILIES for bad in ("<s>", 1.5, True, [1])],
-    *[(family, {"eos_token_id": bad}, "eos_token_id") for family in FAMILIES for bad in ("</s>", [1, "2"], {}, [[1]])],
-    *[("gpt2", {name: None}, name) for name in ("n_positions", "n_embd", "n_layer", "n_head", "layer_norm_epsilon")],
-    *[("gpt2", {"layer_norm_epsilon": bad}, "layer_norm_epsilon") for bad in (0, -1e-5, "1e-5", float("inf"), float("nan"))],
+    *[
+        (family, {"vocab_size": bad}, "vocab_size")
+        for family in FAMILIES
+        for bad in (None, "61", 61.0, True, 0, -1, [])
+    ],
+    *[
+        (family, {"tie_word_embeddings": bad}, "tie_word_embeddings")
+        for family in FAMILIES
+        for bad in ("yes", 1)
+    ],
+    *[
+        (family, {"bos_token_id": bad}, "bos_token_id")
+        for family in FAMILIES
+        for bad in ("<s>", 1.5, True, [1])
+    ],
+    *[
+        (family, {"eos_token_id": bad}, "eos_token_id")
+        for family in FAMILIES
+        for bad in ("</s>", [1, "2"], {}, [[1]])
+    ],
+    *[
+        ("gpt2", {name: None}, name)
+        for name in ("n_positions", "n_embd", "n_layer", "n_head", "layer_norm_epsilon")
+    ],
+    *[
+        ("gpt2", {"layer_norm_epsilon": bad}, "layer_norm_epsilon")
+        for bad in (0, -1e-5, "1e-5", float("inf"), float("nan"))
+    ],
     ("gpt2", {"activation_function": "relu"}, "activation_function"),
     ("gpt2", {"scale_attn_weights": False}, "scale_attn_weights"),
     ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
@@ -55,7 +83,13 @@ REFUSED = [
     ("gpt2", {"n_head": 3, "n_inner": 64, "pad_token_id": 2}, "num_attention_heads"),
     *[
         ("llama3", {name: None}, name)
-        for name in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "rms_norm_eps")
+        for name in (
+            "hidden_size",
+            "intermediate_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "rms_norm_eps",
+        )
     ],
     ("llama3", {"max_position_embeddings": None}, "max_position_embeddings"),
     ("llama3", {"rms_norm_eps": True}, "rms_norm_eps"),
@@ -81,11 +115,22 @@ REFUSED = [
     ("llama3", {"rope_scaling": {"type": "yarn", "factor": 2.0}}, "original_max_position_embeddings"),
     (
         "llama3",
-        {"rope_scaling": {"type": "yarn", "factor": 2.0, "original_max_position_embeddings": 8, "mscale": 0.7}},
+        {
+            "rope_scaling": {
+                "type": "yarn",
+                "factor": 2.0,
+                "original_max_position_embeddings": 8,
+                "mscale": 0.7,
+            }
+        },
         "mscale",
     ),
     ("llama3", {"rope_scaling": None, "rope_parameters": ROPE}, "original_max_position_embeddings"),
-    ("llama3", {"rope_scaling": None, "rope_parameters": ROPE | {"partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
+    (
+        "llama3",
+        {"rope_scaling": None, "rope_parameters": ROPE | {"partial_rotary_factor": 0.5}},
+        "partial_rotary_factor",
+    ),
 ]
 
 
@@ -106,7 +151,12 @@ def test_a_missing_rope_theta_is_said_to_be_assumed(family):
 
 @every_family
 def test_fields_that_change_nothing_are_ignored(family):
-    harmless = {"use_cache": False, "torch_dtype": "float16", "transformers_version": "4.0", "attn_pdrop": 0.3}
+    harmless = {
+        "use_cache": False,
+        "torch_dtype": "float16",
+        "transformers_version": "4.0",
+        "attn_pdrop": 0.3,
+    }
     assert read(EXAMPLES[family] | harmless) == read(EXAMPLES[family])
 
 
@@ -129,7 +179,9 @@ def test_a_config_survives_transformers(data):
 def test_our_config_json_means_to_transformers_what_the_original_did(data):
     # Two names of one activation, a default written out, and an alias that transformers carries along.
     spelled_differently = ("activation_function", "architectures", "n_inner")
-    expected, found = (without(as_transformers_reads(d), *spelled_differently) for d in (data, read(data).to_hf()))
+    expected, found = (
+        without(as_transformers_reads(d), *spelled_differently) for d in (data, read(data).to_hf())
+    )
     (expected.get("rope_parameters") or {}).pop("type", None)
     assert {name: found.get(name) for name in expected} == expected
 

@@ -17,14 +17,15 @@ def as_rows(mask: torch.Tensor) -> list[str]:
 def brute_force(start: int, new: int, padding: int) -> list[str]:
     return [
         "".join(
-            "x" if key <= query and (key >= padding or key == query) else "."
-            for key in range(start + new)
+            "x" if key <= query and (key >= padding or key == query) else "." for key in range(start + new)
         )
         for query in range(start, start + new)
     ]
 
 
-@pytest.mark.parametrize(("start", "new", "expected"), [(0, 5, (None, True)), (0, 1, (None, False)), (7, 1, (None, False))])
+@pytest.mark.parametrize(
+    ("start", "new", "expected"), [(0, 5, (None, True)), (0, 1, (None, False)), (7, 1, (None, False))]
+)
 def test_no_mask_is_made_where_attention_needs_none(start, new, expected):
     assert attention_mask(start, new, None, CPU) == expected
 
@@ -46,7 +47,11 @@ def test_a_single_new_token_sees_its_row_without_the_padding():
     assert [as_rows(row[0]) for row in mask] == [["xxxx"], ["..xx"], ["...x"]]
 
 
-@given(start=st.integers(0, 9), new=st.integers(1, 9), paddings=st.lists(st.integers(0, 8), min_size=1, max_size=4))
+@given(
+    start=st.integers(0, 9),
+    new=st.integers(1, 9),
+    paddings=st.lists(st.integers(0, 8), min_size=1, max_size=4),
+)
 def test_masks_are_those_of_the_definition(start, new, paddings):
     mask, is_causal = attention_mask(start, new, torch.tensor(paddings), CPU)
     assert mask.shape == (len(paddings), 1, new, start + new) and not is_causal

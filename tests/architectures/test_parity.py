@@ -9,13 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_helpers import FAMILIES, load_model
-from tests.tiny_models import CONFIGS, EXAMPLES, LONGEST, Data, logits_of, one_of, random_ids, theirs, write_config
+from tests.tiny_models import (
+    CONFIGS,
+    EXAMPLES,
+    LONGEST,
+    Data,
+    logits_of,
+    one_of,
+    random_ids,
+    theirs,
+    write_config,
+)
 
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
 
 def loaded(route: str, model: torch.nn.Module, config: Data) -> torch.nn.Module:
-    """Our model: from the live one, from what transformers writes, or with a config.json in the dialect drawn."""
+    """Our model: of the live one, of what transformers writes, or of that with the config.json drawn."""
     if route == "live":
         return load_model(model)
     with tempfile.TemporaryDirectory() as folder:
@@ -66,17 +76,24 @@ def test_bfloat16_is_as_close_to_the_truth_as_transformers_is(family, data, seed
 @every_family
 def test_a_bfloat16_checkpoint_gives_a_bfloat16_model(family):
     model = load_model(theirs(EXAMPLES[family], dtype=torch.bfloat16))
-    assert model.dtype == torch.bfloat16 and logits_of(model, random_ids(EXAMPLES[family], 1, 3)).dtype == torch.bfloat16
+    assert (
+        model.dtype == torch.bfloat16
+        and logits_of(model, random_ids(EXAMPLES[family], 1, 3)).dtype == torch.bfloat16
+    )
 
 
 @every_family
 def test_last_only_is_the_last_column_of_all_logits(family):
     model, ids = load_model(theirs(EXAMPLES[family])), random_ids(EXAMPLES[family], 3, 9)
-    torch.testing.assert_close(logits_of(model, ids, last_only=True), logits_of(model, ids)[:, -1:], rtol=0, atol=2e-6)
+    torch.testing.assert_close(
+        logits_of(model, ids, last_only=True), logits_of(model, ids)[:, -1:], rtol=0, atol=2e-6
+    )
 
 
 @every_family
-@pytest.mark.parametrize("ids", [torch.zeros(4, dtype=torch.int64), torch.zeros(1, 4), torch.zeros(1, 2, 3).long()])
+@pytest.mark.parametrize(
+    "ids", [torch.zeros(4, dtype=torch.int64), torch.zeros(1, 4), torch.zeros(1, 2, 3).long()]
+)
 def test_anything_but_a_matrix_of_integers_is_refused(family, ids):
     with pytest.raises(ValueError, match="integer tensor of shape"):
         load_model(theirs(EXAMPLES[family]))(ids)
@@ -86,4 +103,8 @@ def test_anything_but_a_matrix_of_integers_is_refused(family, ids):
 def test_gradients_reach_every_parameter(family):
     model, ids = load_model(theirs(EXAMPLES[family])), random_ids(EXAMPLES[family], 2, 9)
     model(ids).logsumexp(-1).sum().backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for n, p in model.named_parameters() if "key.bias" not in n)
+    assert all(
+        p.grad is not None and p.grad.abs().sum() > 0
+        for n, p in model.named_parameters()
+        if "key.bias" not in n
+    )

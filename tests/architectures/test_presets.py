@@ -49,7 +49,12 @@ SCALING = {
     "original_max_position_embeddings": 8192,
     "rope_type": "llama3",
 }
-SIZE_8B = {"hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32, "num_hidden_layers": 32}
+SIZE_8B = {
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+}
 RELEASED = {
     "openai-community/gpt2": GPT2_COMMON | {"n_embd": 768, "n_head": 12, "n_layer": 12},
     "openai-community/gpt2-medium": GPT2_COMMON | {"n_embd": 1024, "n_head": 16, "n_layer": 24},

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from course_helpers import FAMILIES, load_model, open_checkpoint
+from course_helpers.loaders.sources import Checkpoint
 from course_helpers.loaders.strategies import STRATEGIES
-from tests.tiny_models import EXAMPLES, FORMATS, ours, safetensors_single, same_parameters, theirs
+from tests.formats import FORMATS, safetensors_single
+from tests.tiny_models import EXAMPLES, ours, same_parameters, theirs
 
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
@@ -63,15 +65,19 @@ def test_a_copy_of_a_live_model_shares_nothing_with_it(family, strategy):
 
 
 @every_family
-@pytest.mark.parametrize("strategy", ["sequential", "stream"])
-def test_one_tensor_at_a_time_is_alive(family, strategy, tmp_path, monkeypatch):
-    from course_helpers.loaders.safetensors_file import SafetensorsFile
-
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_each_tensor_is_fetched_once_and_in_order(family, strategy, tmp_path, monkeypatch):
     safetensors_single(theirs(EXAMPLES[family]), tmp_path)
-    order, read = [], SafetensorsFile.read
-    monkeypatch.setattr(SafetensorsFile, "read", lambda self, name: (order.append(name), read(self, name))[1])
+    order = []
+    for way in ("read", "peek", "map"):
+        fetch = getattr(Checkpoint, way)
+        monkeypatch.setattr(
+            Checkpoint,
+            way,
+            lambda self, name, *to, fetch=fetch: (order.append(name), fetch(self, name, *to))[1],
+        )
     model = load_model(tmp_path, strategy=strategy)
-    assert order == [row.source for row in model.load_report.rows]  # each exactly once, in the file's own map's order
+    assert order == [row.source for row in model.load_report.rows]
 
 
 @every_family
@@ -97,7 +103,9 @@ def test_opening_reads_headers_and_nothing_else(family, tmp_path, monkeypatch):
     monkeypatch.setattr(
         builtins,
         "open",
-        lambda path, *args, **kw: (Counting if str(path).endswith(".safetensors") else lambda f: f)(opened(path, *args, **kw)),
+        lambda path, *args, **kw: (Counting if str(path).endswith(".safetensors") else lambda f: f)(
+            opened(path, *args, **kw)
+        ),
     )
     with open_checkpoint(tmp_path) as checkpoint:
         nbytes = checkpoint.nbytes
@@ -117,19 +125,17 @@ def test_loading_leaves_the_default_dtype_and_the_weights_of_the_source(family, 
 @every_family
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_read_that_fails_half_way_gives_no_model(family, strategy, tmp_path, monkeypatch):
-    from course_helpers.loaders.sources import Checkpoint
-
     safetensors_single(theirs(EXAMPLES[family]), tmp_path)
     calls = []
 
-    def fail_late(self, name):
+    def fail_late(self, name, *_):
         calls.append(name)
         if len(calls) > 5:
             raise OSError("the disk is gone")
         return self.file_of[name].read(name)
 
-    monkeypatch.setattr(Checkpoint, "read", fail_late)
-    monkeypatch.setattr(Checkpoint, "map", fail_late)
+    for way in ("read", "peek", "map"):
+        monkeypatch.setattr(Checkpoint, way, fail_late)
     with pytest.raises(OSError, match="the disk is gone"):
         load_model(tmp_path, strategy=strategy)
     assert torch.get_default_dtype() == torch.float32

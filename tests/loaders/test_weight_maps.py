@@ -37,14 +37,20 @@ def test_each_parameter_is_the_target_of_exactly_one_tensor(family, data):
 @given(data=st.data())
 def test_the_table_names_the_tensors_that_transformers_has_in_their_shapes(family, data):
     config = data.draw(CONFIGS[family])
-    _, rules, shapes = table_of(config | {"tie_word_embeddings": False})
-    expected = {n: tuple(t.shape) for n, t in theirs(config | {"tie_word_embeddings": False}).state_dict().items()}
-    trunk = {"gpt2": "transformer."}.get(config["model_type"], "")
-    found = {
-        name if name == "lm_head.weight" else trunk + name: tuple(rule.source_shape([shapes[t] for t in rule.targets]))
-        for name, rule in rules.items()
-    }
-    assert found == expected
+    config |= {"tie_word_embeddings": False}
+    weight_map, _, shapes = table_of(config)
+    expected = {name: tuple(tensor.shape) for name, tensor in theirs(config).state_dict().items()}
+    layouts = [
+        weight_map.expand(family_of(config).config.from_hf(config), trunk) for trunk in weight_map.trunks
+    ]
+    found = [
+        {
+            name: tuple(rule.source_shape([shapes[target] for target in rule.targets]))
+            for name, rule in layout.items()
+        }
+        for layout in layouts
+    ]
+    assert expected in found
 
 
 @every_family
@@ -71,9 +77,11 @@ def test_what_is_read_can_be_written_back_to_the_bit(family, data, seed):
 def test_any_rule_is_its_own_inverse(heights, width, turned, seed):
     sizes = [torch.Size((height,) if width is None else (height, width)) for height in heights]
     rule = Rule(tuple(f"p{i}" for i in range(len(sizes))), transpose=turned and width is not None)
-    parameters = list(torch.randn(sum(s.numel() for s in sizes), generator=torch.Generator().manual_seed(seed)).split(
-        [s.numel() for s in sizes]
-    ))
+    parameters = list(
+        torch.randn(sum(s.numel() for s in sizes), generator=torch.Generator().manual_seed(seed)).split(
+            [s.numel() for s in sizes]
+        )
+    )
     parameters = [p.view(s) for p, s in zip(parameters, sizes, strict=True)]
     whole = rule.to_theirs(parameters)
     assert tuple(whole.shape) == tuple(rule.source_shape(sizes))
@@ -116,7 +124,9 @@ CONSTANTS = {
 @every_family
 def test_constants_in_old_files_are_left_out_with_a_reason(family):
     weight_map, patterns = CONSTANTS[family]
-    constants = {pattern.format(layer=layer): torch.tril(torch.ones(8, 8)) for pattern in patterns for layer in (0, 1)}
+    constants = {
+        pattern.format(layer=layer): torch.tril(torch.ones(8, 8)) for pattern in patterns for layer in (0, 1)
+    }
     tensors = theirs(EXAMPLES[family]).state_dict() | constants
     model = load_model(tensors, config=EXAMPLES[family])
     assert same_parameters(model, ours(EXAMPLES[family]))
@@ -137,4 +147,6 @@ def test_the_report_accounts_for_every_tensor_on_both_sides(family, tied):
     assert report.parameters == model.num_parameters() == sum(p.numel() for p in parameters.values())
     assert report.nbytes == 4 * report.parameters and report.layout == "huggingface"
     assert ("lm_head.weight" in report.dropped) == tied
-    assert all(name in str(report) for name in reference.state_dict()) and "MiB as float32" in report.summary()
+    assert (
+        all(name in str(report) for name in reference.state_dict()) and "MiB as float32" in report.summary()
+    )

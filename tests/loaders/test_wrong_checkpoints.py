@@ -1,14 +1,12 @@
-"""Sound files that do not belong to the model: each is refused for the right reason, and nothing is touched."""
+"""Sound files that do not belong to the model are refused for the right reason, and change nothing."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from course_helpers import FAMILIES, CheckpointError, ConfigError, load_model, load_weights, open_checkpoint
-from course_helpers.families import family_of
+from course_helpers import FAMILIES, CheckpointError, ConfigError, load_model, load_weights
 from tests.loaders.refusals import assert_untouched, refusal, refusal_in_hand
 from tests.tiny_models import EXAMPLES, Data, ours, same_parameters, theirs, write_config
 
@@ -16,18 +14,28 @@ every_family = pytest.mark.parametrize("family", FAMILIES)
 UNTIED = {family: config | {"tie_word_embeddings": False} for family, config in EXAMPLES.items()}
 TIED = {family: config | {"tie_word_embeddings": True} for family, config in EXAMPLES.items()}
 TENSORS = {family: theirs(config).state_dict() for family, config in UNTIED.items()}
+
 TENSOR_CASES = [(family, name) for family, tensors in TENSORS.items() for name in tensors]
 every_tensor = pytest.mark.parametrize(("family", "name"), TENSOR_CASES)
 
 
+def is_oblong(tensor: torch.Tensor) -> bool:
+    """Whether a transpose shows in the shape."""
+    return tensor.dim() == 2 and tensor.shape[0] != tensor.shape[1]
+
+
 def written(folder: Path, config: Data, tensors: dict[str, torch.Tensor]) -> Path:
     write_config(folder, config)
-    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, folder / "model.safetensors")
+    save_file(
+        {name: tensor.contiguous().clone() for name, tensor in tensors.items()}, folder / "model.safetensors"
+    )
     return folder
 
 
-def refused(folder: Path, family: str, tensors: dict[str, torch.Tensor], config: Data | None = None) -> CheckpointError:
-    """The refusal of these tensors by load_model; load_weights must refuse them into a model of the config, too."""
+def refused(
+    folder: Path, family: str, tensors: dict[str, torch.Tensor], config: Data | None = None
+) -> CheckpointError:
+    """The refusal of these tensors by load_model, and the same one by load_weights."""
     config = config or UNTIED[family]
     source = written(folder, config, tensors)
     error, in_hand = refusal(source), refusal_in_hand(ours(config, seed=5), source)
@@ -49,12 +57,11 @@ def test_any_wrong_shape_is_named(family, name, tmp_path):
     assert error.expected == tuple(tensor.shape) and error.what == "a tensor has the wrong shape"
 
 
-@every_tensor
+@pytest.mark.parametrize(
+    ("family", "name"), [case for case in TENSOR_CASES if is_oblong(TENSORS[case[0]][case[1]])]
+)
 def test_any_transposed_matrix_is_recognised(family, name, tmp_path):
-    tensor = TENSORS[family][name]
-    if tensor.dim() < 2 or tensor.shape[0] == tensor.shape[1]:
-        pytest.skip("a vector, or a square: its transpose has the same shape")
-    error = refused(tmp_path, family, TENSORS[family] | {name: tensor.T})
+    error = refused(tmp_path, family, TENSORS[family] | {name: TENSORS[family][name].T})
     assert error.tensor == name and "transposed" in error.cause
 
 
@@ -66,7 +73,9 @@ def test_a_weight_that_is_not_a_real_number_is_refused(family, name, dtype, tmp_
 
 
 @every_family
-@pytest.mark.parametrize("name", ["classifier.weight", "lm_head.bias", "model.layers.0.extra", "transformer.h.1.x"])
+@pytest.mark.parametrize(
+    "name", ["classifier.weight", "lm_head.bias", "model.layers.0.extra", "transformer.h.1.x"]
+)
 def test_an_extra_tensor_is_refused(family, name, tmp_path):
     error = refused(tmp_path, family, TENSORS[family] | {name: torch.zeros(3)})
     assert error.tensor == name and "no place for" in error.what and error.found == "shape (3,)"
@@ -103,7 +112,10 @@ def test_a_missing_untied_head_is_told_from_a_tied_one(family, tmp_path):
 def test_a_tied_head_that_differs_is_refused_and_one_that_does_not_is_left_out(family, dtype, tmp_path):
     tensors = theirs(TIED[family]).state_dict()
     head = tensors["lm_head.weight"].to(dtype)
-    assert "lm_head.weight" in load_model(tensors | {"lm_head.weight": head}, config=TIED[family]).load_report.dropped
+    assert (
+        "lm_head.weight"
+        in load_model(tensors | {"lm_head.weight": head}, config=TIED[family]).load_report.dropped
+    )
     changed = head.clone()
     changed[-1, -1] += 1e-3
     error = refused(tmp_path, family, tensors | {"lm_head.weight": changed}, TIED[family])
@@ -122,8 +134,8 @@ def test_a_tied_head_of_a_quantized_type_is_refused(family, dtype, tmp_path):
 def test_weights_of_another_family_are_refused(family, other, tmp_path):
     error = refused(tmp_path, family, {n: t for n, t in TENSORS[other].items() if n != "lm_head.weight"})
     assert error.what == "none of the tensor names belongs to this family"
-    (tmp_path / "whole").mkdir()
-    assert "missing" in refused(tmp_path / "whole", family, TENSORS[other]).what or True
+    (tmp_path / "with head").mkdir()  # a name that both families use does not make it the right family
+    assert len(refused(tmp_path / "with head", family, TENSORS[other]).problems) > len(TENSORS[family])
 
 
 def test_qwen2_style_biases_in_a_llama_file_are_refused(tmp_path):
@@ -160,7 +172,8 @@ SAME_SHAPES = {
 
 
 @pytest.mark.parametrize(
-    ("family", "field", "value"), [(f, field, value) for f, fields in SAME_SHAPES.items() for field, value in fields.items()]
+    ("family", "field", "value"),
+    [(f, field, value) for f, fields in SAME_SHAPES.items() for field, value in fields.items()],
 )
 def test_weights_of_another_config_are_not_put_into_the_model_in_hand(family, field, value, tmp_path):
     source = written(tmp_path, UNTIED[family] | {field: value}, TENSORS[family])
@@ -179,7 +192,11 @@ def test_other_special_tokens_do_not_make_it_another_model(family, tmp_path):
 def test_a_read_that_fails_half_way_leaves_the_model_in_hand(family, tmp_path, monkeypatch):
     from course_helpers.loaders.safetensors_file import SafetensorsFile
 
-    source, model, read = written(tmp_path, UNTIED[family], TENSORS[family]), ours(UNTIED[family], 5), SafetensorsFile.read
+    source, model, read = (
+        written(tmp_path, UNTIED[family], TENSORS[family]),
+        ours(UNTIED[family], 5),
+        SafetensorsFile.read,
+    )
     for fail_at in range(len(TENSORS[family])):
         calls = []
 
@@ -208,7 +225,7 @@ def test_all_problems_are_reported_together_with_the_most_telling_first(family, 
 
 @pytest.mark.parametrize("source", [{"a": 1}, {1: torch.zeros(1)}, {"model": {"a": torch.zeros(1)}}])
 def test_a_dictionary_that_is_no_state_dict_is_refused(source):
-    assert refusal(source, EXAMPLES["gpt2"]).what == "the dictionary is not a state dict"
+    assert refusal(source, EXAMPLES["gpt2"]).what == "this is not a state dict of ordinary tensors"
 
 
 @every_family
@@ -218,11 +235,11 @@ def test_a_state_dict_without_a_config_is_refused(family):
 
 @every_family
 def test_a_model_without_memory_is_refused(family):
-    model = theirs(EXAMPLES[family]).to("meta")
-    assert "no memory" in refusal(model).what
+    assert "without memory" in refusal(theirs(EXAMPLES[family]).to("meta")).found
 
 
-def test_every_family_config_is_found_by_its_model_type():
-    for family in FAMILIES.values():
-        assert family_of({"model_type": family.config.model_type}).config is family.config
-    assert json.dumps(EXAMPLES) and open_checkpoint(TENSORS["gpt2"]).config is None
+@every_family
+def test_a_sparse_tensor_is_refused(family):
+    name = next(name for name in TENSORS[family] if is_oblong(TENSORS[family][name]))
+    tensors = TENSORS[family] | {name: TENSORS[family][name].to_sparse()}
+    assert refusal(tensors, UNTIED[family]).tensor == name
