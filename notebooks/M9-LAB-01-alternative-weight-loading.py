@@ -161,7 +161,8 @@ figures.fused_matrix(theirs)
 # Turning and cutting takes two calls:
 
 # %%
-query, key, value = theirs.T.chunk(3)  # turn it: (3 x width, width); then cut into three along the output side
+turned = theirs.T  # (3 x width, width): output first
+query, key, value = turned.chunk(3)  # cut along the output side
 print("query, key, value:", tuple(query.shape), tuple(key.shape), tuple(value.shape))
 
 # %% [markdown]
@@ -178,7 +179,8 @@ wrong = load_model(SOURCE, dtype=torch.float32)
 
 with torch.no_grad():
     for layer, block in enumerate(wrong.blocks):
-        block.attention.output.weight.copy_(state_dict[f"h.{layer}.attn.c_proj.weight"])  # not turned!
+        not_turned = state_dict[f"h.{layer}.attn.c_proj.weight"]
+        block.attention.output.weight.copy_(not_turned)
 print("no error at all")
 
 # %% [markdown]
@@ -189,8 +191,9 @@ tokenizer = load_tokenizer(SOURCE)
 
 
 def tell(model, prompt=PROMPT):
-    """The greedy continuation of a prompt: always the likeliest next token, so the same text every time."""
-    ids = generate(model, [tokenizer.encode(prompt)], max_new_tokens=140, stop_ids=tokenizer.stop_ids)[0]
+    """Greedy text: always the likeliest next token, so the same story every time."""
+    ids = tokenizer.encode(prompt)
+    ids = generate(model, [ids], max_new_tokens=140, stop_ids=tokenizer.stop_ids)[0]
     return textwrap.fill(tokenizer.decode(ids), 100)
 
 
@@ -231,13 +234,14 @@ print(model_from_pytorch.load_report.summary())
 
 # %%
 class Surprise:
-    def __reduce__(self):  # pickle asks an object: how are you rebuilt? Answer: by calling this function
-        return (print, ("I am code from the checkpoint file, and I am running on your machine.",))
+    def __reduce__(self):  # pickle asks: how are you rebuilt? By calling this:
+        return (print, ("I am code from the checkpoint file, running on your machine.",))
 
 
 torch.save({"wte.weight": Surprise()}, workspace / "surprise.bin")
 
-_ = torch.load(workspace / "surprise.bin", weights_only=False)  # never do this with a file from the internet
+# Never do this with a file from the internet:
+_ = torch.load(workspace / "surprise.bin", weights_only=False)
 
 # %% [markdown]
 # We only *loaded* a file. With `weights_only=True`, torch's default since version 2.6, a small interpreter that knows
@@ -263,7 +267,8 @@ import transformers
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 
-reference = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+reference = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+reference.eval()
 print(type(reference).__name__)
 print(type(reference.transformer.h[0].attn.c_attn).__name__, "is still the layer inside")
 
@@ -303,7 +308,8 @@ with open(path, "rb") as file:
     header = json.loads(file.read(header_bytes))
 
 metadata = header.pop("__metadata__", None)
-print(f"the header takes {header_bytes:,} bytes and lists {len(header)} tensors; a note says {metadata}")
+print(f"the header takes {header_bytes:,} bytes and lists {len(header)} tensors")
+print(f"a note for whoever reads it: {metadata}")
 for name in ("wte.weight", "h.0.attn.c_attn.weight", "h.0.attn.c_attn.bias"):
     print(f"{name:<24}{header[name]}")
 
@@ -317,8 +323,9 @@ from collections import Counter
 
 groups = Counter()
 for name, row in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-    group = re.sub(r"^h\.(\d+)\..*", r"\1", name).removesuffix(".weight").removesuffix(".bias")
-    groups[f"block {group}" if group.isdigit() else group] += row["data_offsets"][1] - row["data_offsets"][0]
+    group = re.sub(r"^h\.(\d+)\..*|\.(weight|bias)$", r"\1", name)
+    start, end = row["data_offsets"]
+    groups[f"block {group}" if group.isdigit() else group] += end - start
 
 figures.byte_map(header_bytes, groups)
 
@@ -345,7 +352,8 @@ print("equal to the state dict's:", torch.equal(by_hand, state_dict["h.0.attn.c_
 # %%
 (workspace / "half").mkdir(exist_ok=True)
 (workspace / "half/config.json").write_text((folder / "config.json").read_text())
-(workspace / "half/model.safetensors").write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+half_of_it = path.read_bytes()[: path.stat().st_size // 2]
+(workspace / "half/model.safetensors").write_bytes(half_of_it)
 
 try:
     load_model(workspace / "half")
@@ -379,19 +387,24 @@ roads = {
 }
 shapes = {name: tensor.shape for name, tensor in plan.named_parameters()}
 ids = torch.tensor([tokenizer.encode(tell(right))])
-with torch.no_grad():
-    expected = reference(ids).logits
 
-results = {}
-for road, model in roads.items():
+
+@torch.no_grad()
+def check(model):
+    """The four checks: names, shapes, logits, text."""
     found = {name: tensor.shape for name, tensor in model.named_parameters()}
-    with torch.no_grad():
-        difference = (model.float()(ids) - expected).abs().max().item()
-    results[road] = (found.keys() == shapes.keys(), found == shapes, difference < 1e-5, tell(model) == tell(right))
+    difference = (model(ids) - reference(ids).logits).abs().max().item()
+    same_text = tell(model) == tell(right)
+    return found.keys() == shapes.keys(), found == shapes, difference < 1e-5, same_text
 
+
+results = {road: check(model) for road, model in roads.items()}
+
+# %%
 print(f"{'':<22}{'names':<9}{'shapes':<9}{'logits':<9}text")
 for road, passed in results.items():
-    print(f"{road:<22}" + "".join(f"{'equal' if ok else 'DIFFER':<9}" for ok in passed))
+    words = [f"{'equal' if ok else 'DIFFER':<9}" for ok in passed]
+    print(f"{road:<22}" + "".join(words).rstrip())
 
 # %% [markdown]
 # The trap passes every check that looks at the *outside* of the tensors. **A loading path is validated when the numbers that
@@ -403,7 +416,7 @@ from course_helpers.labs import validation_checkpoint
 good_roads = [all(passed) for road, passed in results.items() if road != "the trap"]
 caught = results["the trap"] == (True, True, False, False)
 
-validation_checkpoint("M9-LAB-01", "three roads give one model", len(good_roads) == 3 and all(good_roads))
+validation_checkpoint("M9-LAB-01", "three roads give one model", good_roads == [True] * 3)
 validation_checkpoint("M9-LAB-01", "the transposed square is caught by numbers only", caught)
 
 # %% [markdown]
@@ -418,12 +431,17 @@ from course_helpers.training import initialize
 
 big = folder
 if CHECKPOINTS == "bundled":
-    big = save_checkpoint(initialize(family.model(family.presets["openai-community/gpt2"]), seed=1), workspace / "big")
-(workspace / "big-pytorch").mkdir(exist_ok=True)
-(workspace / "big-pytorch/config.json").write_text((big / "config.json").read_text())
+    model = initialize(family.model(family.presets["openai-community/gpt2"]), seed=1)
+    big = save_checkpoint(model, workspace / "big")
+
 with open_checkpoint(big) as checkpoint:
-    torch.save({name: checkpoint.read(name) for name in checkpoint.names()}, workspace / "big-pytorch/pytorch_model.bin")
+    tensors = {name: checkpoint.read(name) for name in checkpoint.names()}
     print(f"{checkpoint.nbytes:,} bytes of weights, {checkpoint.nbytes / 2**20:.0f} MiB")
+
+big_pytorch = workspace / "big-pytorch"
+big_pytorch.mkdir(exist_ok=True)
+(big_pytorch / "config.json").write_text((big / "config.json").read_text())
+torch.save(tensors, big_pytorch / "pytorch_model.bin")
 
 # %% [markdown]
 # A process that has loaded one model still holds memory, and would make the next one look cheaper or dearer. So each road is
@@ -433,22 +451,27 @@ with open_checkpoint(big) as checkpoint:
 # %% tags=["nbval-ignore-output"]
 from course_helpers.memory import measure_in_fresh_process
 
-OURS = "from course_helpers import load_model"
-HUGGING_FACE = "from transformers import GPT2LMHeadModel; " + OURS
+import_ours = "from course_helpers import load_model"
+import_theirs = "from transformers import GPT2LMHeadModel"
+folder_name, pytorch_name = repr(str(big)), repr(str(big_pytorch))
 costs = {
-    "PyTorch state dict": measure_in_fresh_process(f"model = load_model('{workspace}/big-pytorch')", OURS),
-    "Transformers": measure_in_fresh_process(f"model = load_model(GPT2LMHeadModel.from_pretrained({str(big)!r}))", HUGGING_FACE),
-    "safetensors": measure_in_fresh_process(f"model = load_model({str(big)!r})", OURS),
+    "PyTorch state dict": measure_in_fresh_process(f"load_model({pytorch_name})", import_ours),
+    "Transformers": measure_in_fresh_process(
+        f"load_model(GPT2LMHeadModel.from_pretrained({folder_name}))",
+        f"{import_ours}; {import_theirs}",
+    ),
+    "safetensors": measure_in_fresh_process(f"load_model({folder_name})", import_ours),
 }
-model_mb = sum(tensor.nbytes for tensor in load_model(big, strategy="mmap").parameters()) / 2**20
+model_mb = sum(tensor.nbytes for tensor in tensors.values()) / 2**20
 
+# %% tags=["nbval-ignore-output"]
 figures.bars(
     {
         "load time": {road: use.seconds for road, use in costs.items()},
-        "peak memory, in models": {road: use.added_peak_mb / model_mb for road, use in costs.items()},
+        "peak, in models": {road: use.added_peak_mb / model_mb for road, use in costs.items()},
     },
     units=("s", "x"),
-    alt="Two bar charts, load time and peak memory, with a bar each for PyTorch state dict, Transformers and safetensors.",
+    alt="Two bar charts, load time and peak memory, with a bar for each of the three roads.",
 )
 
 # %% [markdown]
@@ -469,7 +492,7 @@ record_results(
         "source": SOURCE,
         "model_mb": model_mb,
         "roads": {
-            road: {"seconds": use.seconds, "peak_mb": use.added_peak_mb, "peak_models": use.added_peak_mb / model_mb}
+            road: {"seconds": use.seconds, "peak_mb": use.added_peak_mb}
             for road, use in costs.items()
         },
     },
@@ -479,7 +502,7 @@ record_results(
 import shutil
 
 sizes = {
-    "PyTorch state dict": (workspace / "big-pytorch/pytorch_model.bin").stat().st_size,
+    "PyTorch state dict": (big_pytorch / "pytorch_model.bin").stat().st_size,
     "Transformers": (big / "model.safetensors").stat().st_size,
     "safetensors": (big / "model.safetensors").stat().st_size,
 }

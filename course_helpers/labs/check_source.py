@@ -11,7 +11,8 @@ from course_helpers.labs.finding import Finding
 from course_helpers.labs.order import Lab
 from course_helpers.labs.pair import Notebook, relative, tags
 
-LONGEST_CODE_CELL = 25
+LONGEST_CODE_CELL = 25  # lines
+LONGEST_CODE_LINE = 96  # characters: what a notebook shows on a laptop without a scroll bar
 CHECKPOINT_CALL = "validation_checkpoint"
 EXERCISE_TAG, SOLUTION_TAG = "exercise", "solution"
 UNCHECKED_TAGS = {SKIP_TAG, "nbval-ignore-output", "nbval-raises-exception", "raises-exception"}
@@ -69,6 +70,14 @@ def check_cell_length(lab: Lab, source: Notebook) -> Iterator[Finding]:
                 f"cell {number}",
                 f"{lines} lines of code, at most {LONGEST_CODE_CELL} expected",
                 "split the cell, with a line of text between, or move code to course_helpers",
+            )
+        longest = max(map(len, cell.source.splitlines()), default=0)
+        if cell.cell_type == "code" and longest > LONGEST_CODE_LINE:
+            yield Finding(
+                relative(lab.source),
+                f"cell {number}",
+                f"a line of code of {longest} characters, at most {LONGEST_CODE_LINE} expected",
+                "break the line: readers do not scroll sideways",
             )
 
 

@@ -124,6 +124,7 @@ WRONG_SOURCES = {
         "names 'M9-LAB-02', expected 'M9-LAB-01'",
     ),
     "long cell": ("\n# %%\n" + "1\n" * 26, {}, "cell 1: 26 lines of code"),
+    "long line": ("\n# %%\nx = \"" + "1" * 96 + "\"\n", {}, "a line of code of 102 characters"),
     "no header": (SOUND, {"header": ""}, "header: the kernelspec's name is None"),
     "nbval comment": ("\n# %%\n# NBVAL_IGNORE_OUTPUT\n1\n", {}, 'tags=["nbval-ignore-output"]'),
     "unchecked checkpoint": (

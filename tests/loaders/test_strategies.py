@@ -69,13 +69,12 @@ def test_a_copy_of_a_live_model_shares_nothing_with_it(family, strategy):
 def test_each_tensor_is_fetched_once_and_in_order(family, strategy, tmp_path, monkeypatch):
     safetensors_single(theirs(EXAMPLES[family]), tmp_path)
     order = []
+
+    def noted(fetch):
+        return lambda self, name, *scratch: (order.append(name), fetch(self, name, *scratch))[1]
+
     for way in ("read", "peek", "map"):
-        fetch = getattr(Checkpoint, way)
-        monkeypatch.setattr(
-            Checkpoint,
-            way,
-            lambda self, name, *to, fetch=fetch: (order.append(name), fetch(self, name, *to))[1],
-        )
+        monkeypatch.setattr(Checkpoint, way, noted(getattr(Checkpoint, way)))
     model = load_model(tmp_path, strategy=strategy)
     assert order == [row.source for row in model.load_report.rows]
 
