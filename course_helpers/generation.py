@@ -20,7 +20,7 @@ def generate(
     temperature: float = 0.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    stop_ids: Iterable[int] | None = None,
+    stop_ids: Iterable[int] | int | None = None,
     use_cache: bool = True,
     seed: int | None = None,
 ) -> Any:
@@ -37,7 +37,7 @@ def generate(
         raise ValueError("prompts must hold one sequence of ids a row; for a single prompt, pass [prompt]")
     rows = [list(row) for row in rows]
     sample = sampler(temperature, top_k, top_p, seed, model.device)
-    stops = frozenset(() if stop_ids is None else map(int, stop_ids))
+    stops = stop_set(stop_ids)
     finished_by: list[int | None] = [None] * len(rows)
     for tokens_B in next_tokens(model, rows, max_new_tokens, sample, use_cache):
         for index, token in enumerate(tokens_B.tolist()):
@@ -64,13 +64,13 @@ def stream(
     temperature: float = 0.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    stop_ids: Iterable[int] | None = None,
+    stop_ids: Iterable[int] | int | None = None,
     use_cache: bool = True,
     seed: int | None = None,
 ) -> Iterator[int]:
     """The new token ids of one prompt, each as soon as it is known; the same ones that `generate` appends."""
     row = prompt.flatten().tolist() if isinstance(prompt, Tensor) else list(prompt)
-    stops = frozenset(() if stop_ids is None else map(int, stop_ids))
+    stops = stop_set(stop_ids)
     sample = sampler(temperature, top_k, top_p, seed, model.device)
     for tokens_B in next_tokens(model, [row], max_new_tokens, sample, use_cache):
         token = int(tokens_B[0])
@@ -90,6 +90,7 @@ def next_tokens(
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens must be 0 or more, not {max_new_tokens}")
     longest = max(len(row) for row in rows)
+    model.check_length(longest + max_new_tokens - 1)  # now, not when half of the text is written
     pads = [longest - len(row) for row in rows]
     padding_B = torch.tensor(pads, device=model.device) if any(pads) else None
     # Any id will do as padding: no real token ever looks at those columns.
@@ -104,6 +105,11 @@ def next_tokens(
             step_BT, padding_B = tokens_B[:, None], None  # the cache remembers the rest
         else:
             step_BT = torch.cat((step_BT, tokens_B[:, None]), dim=1)
+
+
+def stop_set(stop_ids: Iterable[int] | int | None) -> frozenset[int]:
+    """Stop ids in the forms that config files and tokenizers have them: none, one, or several."""
+    return frozenset(() if stop_ids is None else (stop_ids,) if isinstance(stop_ids, int) else map(int, stop_ids))
 
 
 def sampler(temperature: float, top_k: int | None, top_p: float | None, seed: int | None, device: torch.device):

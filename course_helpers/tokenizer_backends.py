@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .errors import CheckpointError
-from .loaders.sources import read_json
+from .loaders.files import read_json
 
 
 class Backend(Protocol):

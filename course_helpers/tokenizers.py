@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import CheckpointError
-from .loaders.sources import read_json, resolve
+from .loaders.files import read_json
+from .loaders.sources import resolve
 from .tokenizer_backends import Backend
 
 Message = Mapping[str, str]  # {"role": "user", "content": "..."}

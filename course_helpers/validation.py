@@ -19,8 +19,9 @@ import torch
 
 from .errors import CheckpointError
 from .generation import generate
+from .loaders.files import read_json
 from .loaders.load import load_model
-from .loaders.sources import open_checkpoint, read_json, resolve
+from .loaders.sources import open_checkpoint, resolve
 from .tokenizers import load_tokenizer
 
 SAMPLE = "Once upon a time there was a model."

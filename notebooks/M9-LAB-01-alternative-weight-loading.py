@@ -226,6 +226,7 @@ for name, rule in weight_map.expand(config).items():
 model_from_pytorch = load_model(workspace / "pytorch")
 print(model_from_pytorch.load_report.summary())
 
+
 # %% [markdown]
 # ### What this format can hide
 #
@@ -511,6 +512,7 @@ shutil.rmtree(workspace)
 for road, size in sizes.items():
     print(f"{road:<22}{size / 2**20:.0f} MiB on disk")
 
+
 # %% [markdown]
 # ## 8 · The comparison
 #
@@ -572,6 +574,7 @@ from course_helpers.labs.lab_01 import check_read_tensor
 
 check_read_tensor(read_tensor)
 
+
 # %% [markdown]
 # ### Exercise 2 · Cut up the fused matrix
 #
@@ -593,6 +596,7 @@ def split_c_attn(weight):
 from course_helpers.labs.lab_01 import check_split_c_attn
 
 check_split_c_attn(split_c_attn)
+
 
 # %% [markdown]
 # ### Exercise 3 · All or nothing

@@ -10,9 +10,7 @@ from torch import nn
 from course_helpers import load_model
 from tests.tiny_models import Data, write_config
 
-Source = tuple[
-    object, Data | None
-]  # what load_model is given: a source, and a config where the source has none
+Source = tuple[object, Data | None]  # what load_model is given: a source, and a config where the source has none
 
 
 def safetensors_single(model: nn.Module, folder: Path) -> Source:

@@ -72,9 +72,7 @@ HEAVY = (
 )
 
 
-@pytest.mark.parametrize(
-    "module", ["course_helpers", "course_helpers.loaders.load", "course_helpers.families"]
-)
+@pytest.mark.parametrize("module", ["course_helpers", "course_helpers.loaders.load", "course_helpers.families"])
 def test_importing_the_package_imports_nothing_heavy_but_torch(module):
     code = f"import json, sys, {module}; print(json.dumps([n for n in {HEAVY} if n in sys.modules]))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from course_helpers import FAMILIES, generate, stream
+from course_helpers import FAMILIES, CourseWarning, generate, stream
 from course_helpers.generation import limit, sampler
 from tests.tiny_models import CONFIGS, EXAMPLES, logits_of, ours, random_ids, theirs
 
@@ -93,10 +93,7 @@ def test_a_row_ends_after_its_first_stop_id(family, form):
         for p, row in zip(prompts, whole, strict=True)
     ]
     assert generate(MODELS[family], prompts, max_new_tokens=12, stop_ids=form(stops)) == expected != whole
-    assert (
-        prompts[0] + list(stream(MODELS[family], prompts[0], max_new_tokens=12, stop_ids=form(stops)))
-        == expected[0]
-    )
+    assert prompts[0] + list(stream(MODELS[family], prompts[0], max_new_tokens=12, stop_ids=form(stops))) == expected[0]
 
 
 @every_family
@@ -124,16 +121,8 @@ def test_prompts_come_back_in_the_form_they_came_in(family, dtype):
     rows = prompts_of(family, [4, 4])
     together = generate(MODELS[family], torch.tensor(rows, dtype=dtype), max_new_tokens=3)
     apart = generate(MODELS[family], [torch.tensor(rows[0], dtype=dtype), tuple(rows[1])], max_new_tokens=3)
-    assert (
-        isinstance(together, Tensor)
-        and together.dtype == apart[0].dtype == dtype
-        and together.shape == (2, 7)
-    )
-    assert (
-        isinstance(apart, list)
-        and isinstance(apart[1], list)
-        and [apart[0].tolist(), apart[1]] == together.tolist()
-    )
+    assert isinstance(together, Tensor) and together.dtype == apart[0].dtype == dtype and together.shape == (2, 7)
+    assert isinstance(apart, list) and isinstance(apart[1], list) and [apart[0].tolist(), apart[1]] == together.tolist()
 
 
 @every_family
@@ -153,9 +142,7 @@ def test_no_new_tokens_gives_the_prompts_back(family):
 
 @every_family
 def test_a_seed_repeats_a_sample_and_another_does_not(family):
-    draws = [
-        generate(MODELS[family], [[1, 2]], 20, temperature=1.5, seed=seed) for seed in (1, 1, 2, None, None)
-    ]
+    draws = [generate(MODELS[family], [[1, 2]], 20, temperature=1.5, seed=seed) for seed in (1, 1, 2, None, None)]
     assert draws[0] == draws[1] != draws[2] and draws[3] != draws[4]
 
 
@@ -200,7 +187,22 @@ def test_a_single_flat_prompt_is_refused_in_words(family, prompts):
 
 def test_gpt2_refuses_to_generate_beyond_its_positions():
     with pytest.raises(ValueError, match="learned 64 positions"):
-        generate(MODELS["gpt2"], [[1] * 60], max_new_tokens=10)
+        next(stream(MODELS["gpt2"], [1] * 60, max_new_tokens=6))  # at once, not after five tokens
+    assert len(generate(MODELS["gpt2"], [[1] * 60], max_new_tokens=5)[0]) == 65  # the last one needs no position
+
+
+def test_llama_warns_before_it_writes_beyond_its_context():
+    with pytest.warns(CourseWarning, match="66 tokens are more than the 64"):
+        generate(MODELS["llama3"], [[1] * 60], max_new_tokens=7)
+
+
+@every_family
+def test_one_stop_id_may_be_a_number(family):
+    prompt = prompts_of(family, [4])[0]
+    stop = by_hand(family, prompt, 6)[-1]
+    assert generate(MODELS[family], [prompt], 6, stop_ids=stop) == generate(
+        MODELS[family], [prompt], 6, stop_ids=[stop]
+    )
 
 
 # --- sampling ---

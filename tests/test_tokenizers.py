@@ -11,7 +11,7 @@ from course_helpers import CheckpointError, load_tokenizer
 from course_helpers.tokenizer_backends import JsonBackend, llama3_special
 from tests.bundled import FOLDERS, copy_of, each
 
-ORDINARY = "Once upon a time, Mia had a red kite.\n\n  \"Again!\" 12345 don't Ünïcode 日本 🙂"
+ORDINARY = 'Once upon a time, Mia had a red kite.\n\n  "Again!" 12345 don\'t Ünïcode 日本 🙂'
 
 
 @pytest.fixture(scope="module")

@@ -159,9 +159,7 @@ EXAMPLES: dict[str, Data] = {
 }
 
 
-def theirs(
-    config: Data, seed: int = 0, deviation: float = 0.2, dtype: torch.dtype = torch.float32
-) -> nn.Module:
+def theirs(config: Data, seed: int = 0, deviation: float = 0.2, dtype: torch.dtype = torch.float32) -> nn.Module:
     """The transformers model of a config.json, with random weights large enough for a mistake to show."""
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
@@ -186,9 +184,7 @@ def ours(config: Data, seed: int = 0, **options: Any) -> LanguageModel:
 
 
 def random_ids(config: Mapping[str, Any], rows: int, tokens: int, seed: int = 0) -> Tensor:
-    return torch.randint(
-        0, config["vocab_size"], (rows, tokens), generator=torch.Generator().manual_seed(seed)
-    )
+    return torch.randint(0, config["vocab_size"], (rows, tokens), generator=torch.Generator().manual_seed(seed))
 
 
 @torch.no_grad()

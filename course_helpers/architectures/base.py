@@ -3,10 +3,13 @@
 Shape suffixes: B batch, T new tokens, E model width, V vocabulary.
 """
 
+import warnings
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import CourseWarning
 from .cache import KVCache, attention_mask
 from .config import ModelConfig
 
@@ -37,7 +40,8 @@ class LanguageModel(nn.Module):
 
         With a cache, the tokens continue at the cache's own position. `left_padding_B` (int64, B) says how many
         columns at the left of each row are padding; the cache remembers it, so it is given on the first call only.
-        Raises ValueError if the cache has no room, and for token ids that are not a (B, T) integer tensor.
+        Raises ValueError if the cache has no room or was begun with another padding, and for token ids that are not
+        a (B, T) integer tensor.
         """
         if token_ids_BT.dim() != 2 or token_ids_BT.dtype not in (torch.int64, torch.int32):
             found = f"{token_ids_BT.dtype} of shape {tuple(token_ids_BT.shape)}"
@@ -47,7 +51,7 @@ class LanguageModel(nn.Module):
         if cache is not None:
             cache.check_room(batch_size, new_tokens)
             start = cache.length
-            left_padding_B = cache.left_padding_B if left_padding_B is None else left_padding_B
+            left_padding_B = cache.padding(left_padding_B)
         positions_BT = torch.arange(start, start + new_tokens, device=token_ids_BT.device)[None]
         if left_padding_B is not None:
             positions_BT = (positions_BT - left_padding_B[:, None]).clamp(min=0)
@@ -58,6 +62,16 @@ class LanguageModel(nn.Module):
         if last_only:
             x_BTE = x_BTE[:, -1:]
         return F.linear(x_BTE, self.head_weight)
+
+    def check_length(self, tokens: int) -> None:
+        """Warn before a text grows longer than any the model was made for: rotary positions get worse there."""
+        limit = self.config.max_position_embeddings
+        if tokens > limit:
+            warnings.warn(
+                f"{tokens} tokens are more than the {limit} this model was made for: expect worse and worse text",
+                CourseWarning,
+                stacklevel=3,
+            )
 
     @property
     def head_weight(self) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class LayerCache:
-    """Keys and values of one layer, in memory that is taken once and never grows."""
+    """Keys and values of one layer, in memory that is taken once and never grows. No gradient flows through it."""
 
     def __init__(self, cache: "KVCache", shape_BKSD: tuple[int, ...], dtype: torch.dtype, device: torch.device):
         self.cache = cache
@@ -19,8 +19,9 @@ class LayerCache:
         """Store T new positions; return everything stored so far, as views: nothing is copied a second time (unless
         the cache was asked to store another type than the model computes in)."""
         start, end = self.cache.length, self.cache.length + key_BKTD.shape[2]
-        self.key_BKSD[:, :, start:end] = key_BKTD
-        self.value_BKSD[:, :, start:end] = value_BKTD
+        # Without detach, every step's autograd graph would live as long as the cache.
+        self.key_BKSD[:, :, start:end] = key_BKTD.detach()
+        self.value_BKSD[:, :, start:end] = value_BKTD.detach()
         return self.key_BKSD[:, :, :end].to(key_BKTD.dtype), self.value_BKSD[:, :, :end].to(value_BKTD.dtype)
 
 
@@ -52,6 +53,14 @@ class KVCache:
                 f"the cache holds {self.max_length} positions, {self.length} are filled and {new_tokens} more came in; "
                 f"make it longer: model.make_cache(batch_size={batch_size}, max_length={self.length + new_tokens})"
             )
+
+    def padding(self, left_padding_B: Tensor | None) -> Tensor | None:
+        """The padding that holds for the next pass: the one given first. Raises ValueError for another one later."""
+        if left_padding_B is None or self.length == 0:
+            return self.left_padding_B if left_padding_B is None else left_padding_B
+        if self.left_padding_B is None or not torch.equal(left_padding_B, self.left_padding_B):
+            raise ValueError("the cache was begun with another left padding; give it on the first call only")
+        return self.left_padding_B
 
     def advance(self, new_tokens: int, left_padding_B: Tensor | None) -> None:
         """Called by the model once every layer has stored `new_tokens` positions."""

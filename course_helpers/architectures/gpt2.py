@@ -87,13 +87,16 @@ class GPT2Model(LanguageModel):
         tied = config.tie_word_embeddings
         self.output_head = None if tied else Linear(config.n_embd, config.vocab_size, bias=False)
 
+    def check_length(self, tokens: int) -> None:
+        """Raises ValueError: a position that was never learned has no vector."""
+        if tokens > self.config.n_positions:
+            limit = f"GPT-2 has learned {self.config.n_positions} positions and has none for token {tokens}"
+            raise ValueError(f"{limit}: use a shorter prompt or fewer new tokens")
+
     def hidden_states(
         self, token_ids_BT: Tensor, positions_BT: Tensor, mask: Tensor | None, is_causal: bool, cache: KVCache | None
     ) -> Tensor:
-        total = token_ids_BT.shape[1] + (cache.length if cache is not None else 0)
-        if total > self.config.n_positions:
-            limit = f"GPT-2 has learned {self.config.n_positions} positions and has none for token {total}"
-            raise ValueError(f"{limit}: use a shorter prompt or fewer new tokens")
+        self.check_length(token_ids_BT.shape[1] + (cache.length if cache is not None else 0))
         x_BTE = self.token_embedding(token_ids_BT) + self.position_embedding(positions_BT)
         context = AttentionContext(mask, is_causal)
         for index, block in enumerate(self.blocks):

@@ -22,7 +22,7 @@ from .base import LanguageModel
 from .cache import KVCache, LayerCache
 from .config import ModelConfig, even_head_dim
 from .layers import Attention, AttentionContext, Embedding, GatedFeedForward, Linear, RMSNorm
-from .rope import RopeParameters, RotaryEmbedding
+from .rope import RopeParameters, RotaryEmbedding, unsupported
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,11 @@ class LlamaConfig(ModelConfig):
     def from_hf(cls, data: Mapping[str, Any]) -> Self:
         cls.check_accepted(data)
         return cls(**cls.read_fields(dict(data) | {"rope_parameters": RopeParameters.from_hf(data)}))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.head_dim % 2:
+            raise unsupported("head_dim", self.head_dim, "an even number: rotary positions turn pairs")
 
     @classmethod
     def derived(cls, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,6 +61,9 @@ class RopeParameters:
         if not isinstance(found, Mapping):
             raise unsupported("rope_scaling", found, "a JSON object")
         found = dict(found)
+        nested = next((name for name, value in found.items() if isinstance(value, Mapping)), None)
+        if nested is not None:
+            raise unsupported("rope_parameters", f"parameters of their own for {nested!r}", "one set for all layers")
         kind = found.pop("rope_type", None) or found.pop("type", None) or "default"
         found.pop("type", None)
         theta = found.pop("rope_theta", None)
@@ -85,6 +88,8 @@ class RopeParameters:
                 raise unsupported(name, found.get(name, "nothing"), f"{what} rope_type {kind!r}")
         if kind == "default":
             found = {}
+        if found.get("low_freq_factor") is not None and found["low_freq_factor"] == found["high_freq_factor"]:
+            raise unsupported("high_freq_factor", found["high_freq_factor"], "more than low_freq_factor")
         numbers = {"rope_theta": theta} | found
         kinds = {field.name: get_args(field.type)[0] if get_args(field.type) else field.type for field in fields(cls)}
         return cls(rope_type=kind, **{name: checked(name, kinds[name], value) for name, value in numbers.items()})

@@ -72,9 +72,7 @@ def run_lab(lab: Lab, notebook: Notebook, results_folder: Path, cell_timeout: in
     return outcome
 
 
-def run_labs(
-    labs: Sequence[Lab], results_folder: Path, cell_timeout: int = DEFAULT_CELL_TIMEOUT
-) -> list[LabRun]:
+def run_labs(labs: Sequence[Lab], results_folder: Path, cell_timeout: int = DEFAULT_CELL_TIMEOUT) -> list[LabRun]:
     """Execute the labs one after the other, whatever fails, with a progress bar on stderr."""
     from tqdm import tqdm
 

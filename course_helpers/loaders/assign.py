@@ -62,6 +62,9 @@ def make_plan(checkpoint: Checkpoint, weight_maps: tuple[WeightMap, ...], config
         ]
     # The most telling problem first: a wrong shape says more about the cause than the hundred tensors it drags along.
     raise_all(sorted(problems, key=lambda problem: problem.what != WRONG_SHAPE))
+    filled = [target for rule in steps.values() for target in rule.targets]
+    if sorted(filled) != sorted(shapes):
+        raise AssertionError(f"the weight map {weight_map.layout!r} does not fill every parameter exactly once")
     return Plan(weight_map, steps, {name: dropped[name] for name in checkpoint.names() if name in dropped}, shapes)
 
 

@@ -19,8 +19,7 @@ def in_chunks(
 ) -> torch.Tensor:
     """Logits of all tokens, given to the model a few at a time; `first` are the first call's options."""
     parts = [
-        logits_of(model, part, cache=cache, **(first if not i else {}))
-        for i, part in enumerate(ids.split(sizes, 1))
+        logits_of(model, part, cache=cache, **(first if not i else {})) for i, part in enumerate(ids.split(sizes, 1))
     ]
     return torch.cat(parts, dim=1)
 
@@ -99,16 +98,20 @@ def test_a_cache_of_other_rows_is_refused(family):
 def test_a_forward_that_fails_leaves_the_position_and_the_padding(family):
     model, cache = ours(EXAMPLES[family]), MODELS[family].make_cache(2, 10)
     ids = random_ids(EXAMPLES[family], 2, 4)
-    expected = logits_of(model, ids, cache=cache)
 
     def fail(*_: object) -> None:
         raise RuntimeError("half-way")
 
-    hook = model.blocks[-1].register_forward_pre_hook(fail)
-    with pytest.raises(RuntimeError, match="half-way"):
-        model(ids, cache=cache, left_padding_B=torch.tensor([0, 2]))
-    hook.remove()
-    assert cache.length == 4 and cache.left_padding_B is None
+    def failing_pass(**options: object) -> tuple[int, torch.Tensor | None]:
+        hook = model.blocks[-1].register_forward_pre_hook(fail)
+        with pytest.raises(RuntimeError, match="half-way"):
+            model(ids, cache=cache, **options)
+        hook.remove()
+        return cache.length, cache.left_padding_B
+
+    assert failing_pass(left_padding_B=torch.tensor([0, 2])) == (0, None)
+    expected = logits_of(model, ids, cache=cache)
+    assert failing_pass() == (4, None)
     cache.reset()
     assert torch.equal(logits_of(model, ids, cache=cache), expected)
 
@@ -122,8 +125,7 @@ def test_a_reset_cache_is_as_good_as_a_new_one_in_the_same_memory(family):
     assert cache.length == 0 and cache.left_padding_B is None
     again = logits_of(model, ids.flip(1), cache=cache)
     assert (
-        torch.equal(again, logits_of(model, ids.flip(1), cache=model.make_cache(2, 12)))
-        and pointers(cache) == memory
+        torch.equal(again, logits_of(model, ids.flip(1), cache=model.make_cache(2, 12))) and pointers(cache) == memory
     )
 
 
@@ -142,6 +144,29 @@ def test_cache_bytes_are_two_per_layer_head_and_position(family):
     config = MODELS[family].config
     values = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
     assert MODELS[family].make_cache(3, 7).nbytes == values * 3 * 7 * 4
+
+
+@every_family
+def test_padding_is_given_once(family):
+    model, ids = MODELS[family], random_ids(EXAMPLES[family], 2, 4)
+    cache, padding = model.make_cache(2, 12), torch.tensor([2, 0])
+    logits_of(model, ids, cache=cache, left_padding_B=padding)
+    logits_of(model, ids, cache=cache, left_padding_B=padding.clone())  # the same again does no harm
+    with pytest.raises(ValueError, match="begun with another left padding"):
+        model(ids, cache=cache, left_padding_B=torch.tensor([1, 0]))
+    assert cache.length == 8 and cache.left_padding_B.tolist() == [2, 0]
+    cache.reset()
+    logits_of(model, ids, cache=cache)
+    with pytest.raises(ValueError, match="begun with another left padding"):
+        model(ids, cache=cache, left_padding_B=padding)
+
+
+@every_family
+def test_a_cache_keeps_no_graph_alive(family):
+    model, ids = MODELS[family], random_ids(EXAMPLES[family], 1, 4)
+    cache = model.make_cache(1, 8)
+    assert model(ids, cache=cache).requires_grad
+    assert not any(layer.key_BKSD.requires_grad or layer.value_BKSD.requires_grad for layer in cache.layers)
 
 
 def test_gpt2_has_no_position_beyond_its_last():

@@ -52,25 +52,10 @@ REFUSED = [
         for family in FAMILIES
         for bad in (None, "61", 61.0, True, 0, -1, [])
     ],
-    *[
-        (family, {"tie_word_embeddings": bad}, "tie_word_embeddings")
-        for family in FAMILIES
-        for bad in ("yes", 1)
-    ],
-    *[
-        (family, {"bos_token_id": bad}, "bos_token_id")
-        for family in FAMILIES
-        for bad in ("<s>", 1.5, True, [1])
-    ],
-    *[
-        (family, {"eos_token_id": bad}, "eos_token_id")
-        for family in FAMILIES
-        for bad in ("</s>", [1, "2"], {}, [[1]])
-    ],
-    *[
-        ("gpt2", {name: None}, name)
-        for name in ("n_positions", "n_embd", "n_layer", "n_head", "layer_norm_epsilon")
-    ],
+    *[(family, {"tie_word_embeddings": bad}, "tie_word_embeddings") for family in FAMILIES for bad in ("yes", 1)],
+    *[(family, {"bos_token_id": bad}, "bos_token_id") for family in FAMILIES for bad in ("<s>", 1.5, True, [1])],
+    *[(family, {"eos_token_id": bad}, "eos_token_id") for family in FAMILIES for bad in ("</s>", [1, "2"], {}, [[1]])],
+    *[("gpt2", {name: None}, name) for name in ("n_positions", "n_embd", "n_layer", "n_head", "layer_norm_epsilon")],
     *[
         ("gpt2", {"layer_norm_epsilon": bad}, "layer_norm_epsilon")
         for bad in (0, -1e-5, "1e-5", float("inf"), float("nan"))
@@ -99,7 +84,18 @@ REFUSED = [
     ("llama3", {"sliding_window": 4096}, "sliding_window"),
     ("llama3", {"num_key_value_heads": 4}, "num_key_value_heads"),
     ("llama3", {"head_dim": None, "num_attention_heads": 5, "num_key_value_heads": 5}, "num_attention_heads"),
+    ("llama3", {"head_dim": 7}, "head_dim"),
     ("llama3", {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+    (
+        "llama3",
+        {"rope_scaling": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}},
+        "rope_parameters",
+    ),
+    (
+        "llama3",
+        {"rope_scaling": EXAMPLES["llama3"]["rope_scaling"] | {"low_freq_factor": 4.0}},
+        "high_freq_factor",
+    ),
     ("llama3", {"rope_theta": 0}, "rope_theta"),
     ("llama3", {"rope_theta": "10000"}, "rope_theta"),
     ("llama3", {"rope_scaling": "linear"}, "rope_scaling"),
@@ -179,9 +175,7 @@ def test_a_config_survives_transformers(data):
 def test_our_config_json_means_to_transformers_what_the_original_did(data):
     # Two names of one activation, a default written out, and an alias that transformers carries along.
     spelled_differently = ("activation_function", "architectures", "n_inner")
-    expected, found = (
-        without(as_transformers_reads(d), *spelled_differently) for d in (data, read(data).to_hf())
-    )
+    expected, found = (without(as_transformers_reads(d), *spelled_differently) for d in (data, read(data).to_hf()))
     (expected.get("rope_parameters") or {}).pop("type", None)
     assert {name: found.get(name) for name in expected} == expected
 

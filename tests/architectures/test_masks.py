@@ -16,9 +16,7 @@ def as_rows(mask: torch.Tensor) -> list[str]:
 
 def brute_force(start: int, new: int, padding: int) -> list[str]:
     return [
-        "".join(
-            "x" if key <= query and (key >= padding or key == query) else "." for key in range(start + new)
-        )
+        "".join("x" if key <= query and (key >= padding or key == query) else "." for key in range(start + new))
         for query in range(start, start + new)
     ]
 

@@ -77,23 +77,18 @@ def test_bfloat16_is_as_close_to_the_truth_as_transformers_is(family, data, seed
 def test_a_bfloat16_checkpoint_gives_a_bfloat16_model(family):
     model = load_model(theirs(EXAMPLES[family], dtype=torch.bfloat16))
     assert (
-        model.dtype == torch.bfloat16
-        and logits_of(model, random_ids(EXAMPLES[family], 1, 3)).dtype == torch.bfloat16
+        model.dtype == torch.bfloat16 and logits_of(model, random_ids(EXAMPLES[family], 1, 3)).dtype == torch.bfloat16
     )
 
 
 @every_family
 def test_last_only_is_the_last_column_of_all_logits(family):
     model, ids = load_model(theirs(EXAMPLES[family])), random_ids(EXAMPLES[family], 3, 9)
-    torch.testing.assert_close(
-        logits_of(model, ids, last_only=True), logits_of(model, ids)[:, -1:], rtol=0, atol=2e-6
-    )
+    torch.testing.assert_close(logits_of(model, ids, last_only=True), logits_of(model, ids)[:, -1:], rtol=0, atol=2e-6)
 
 
 @every_family
-@pytest.mark.parametrize(
-    "ids", [torch.zeros(4, dtype=torch.int64), torch.zeros(1, 4), torch.zeros(1, 2, 3).long()]
-)
+@pytest.mark.parametrize("ids", [torch.zeros(4, dtype=torch.int64), torch.zeros(1, 4), torch.zeros(1, 2, 3).long()])
 def test_anything_but_a_matrix_of_integers_is_refused(family, ids):
     with pytest.raises(ValueError, match="integer tensor of shape"):
         load_model(theirs(EXAMPLES[family]))(ids)
@@ -104,7 +99,5 @@ def test_gradients_reach_every_parameter(family):
     model, ids = load_model(theirs(EXAMPLES[family])), random_ids(EXAMPLES[family], 2, 9)
     model(ids).logsumexp(-1).sum().backward()
     assert all(
-        p.grad is not None and p.grad.abs().sum() > 0
-        for n, p in model.named_parameters()
-        if "key.bias" not in n
+        p.grad is not None and p.grad.abs().sum() > 0 for n, p in model.named_parameters() if "key.bias" not in n
     )

@@ -99,9 +99,7 @@ def test_scores_depend_on_the_difference_of_positions_only(rope, distance, shift
     embedding = RotaryEmbedding(RopeParameters.from_hf({"rope_parameters": rope}), 16)
 
     def score(position: int) -> float:
-        tables = [
-            embedding(torch.tensor([[place]]), torch.float32) for place in (position + distance, position)
-        ]
+        tables = [embedding(torch.tensor([[place]]), torch.float32) for place in (position + distance, position)]
         return (apply_rotary(query, *tables[0]) * apply_rotary(key, *tables[1])).sum().item()
 
     assert score(shift) == pytest.approx(score(0), abs=2e-3)

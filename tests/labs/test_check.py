@@ -36,7 +36,6 @@ def _add_error(notebook):
     notebook.cells[1].outputs.append(new_output("error", ename="ValueError", evalue="x", traceback=["ValueError: x"]))
 
 
-
 DRIFT = {
     "source": (_set("source", "print('bye')"), "cell 2: another source"),
     "tags": (lambda n: n.cells[2].metadata.update(tags=["solution"]), "cell 3: another tags"),
@@ -124,7 +123,7 @@ WRONG_SOURCES = {
         "names 'M9-LAB-02', expected 'M9-LAB-01'",
     ),
     "long cell": ("\n# %%\n" + "1\n" * 26, {}, "cell 1: 26 lines of code"),
-    "long line": ("\n# %%\nx = \"" + "1" * 96 + "\"\n", {}, "a line of code of 102 characters"),
+    "long line": ('\n# %%\nx = "' + "1" * 96 + '"\n', {}, "a line of code of 102 characters"),
     "no header": (SOUND, {"header": ""}, "header: the kernelspec's name is None"),
     "nbval comment": ("\n# %%\n# NBVAL_IGNORE_OUTPUT\n1\n", {}, 'tags=["nbval-ignore-output"]'),
     "unchecked checkpoint": (

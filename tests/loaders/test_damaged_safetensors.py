@@ -142,9 +142,7 @@ CONTRADICTIONS = {
 @pytest.mark.parametrize("contradiction", CONTRADICTIONS)
 def test_a_header_that_contradicts_itself_is_refused_by_the_tensors_name(contradiction, tmp_path):
     header, data = split(whole(tmp_path))
-    first = min(
-        (name for name in header if header[name]["shape"] == [16]), key=lambda n: header[n]["data_offsets"]
-    )
+    first = min((name for name in header if header[name]["shape"] == [16]), key=lambda n: header[n]["data_offsets"])
     CONTRADICTIONS[contradiction](header, first)
     error = refused(tmp_path, joined(header, data))
     assert "header contradicts itself" in error.what and error.tensor in header
@@ -219,14 +217,8 @@ def test_no_damage_to_the_header_does_anything_but_load_or_be_refused(sound, edi
 
 #: Tokens of a header, so that the fuzzer gets past the JSON parser.
 header_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**65), 2**65)
-    | st.floats()
-    | st.sampled_from(["F32", "BOOL", "F4"]),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["dtype", "shape"]), inner, max_size=2)
-    ),
+    st.none() | st.booleans() | st.integers(-(2**65), 2**65) | st.floats() | st.sampled_from(["F32", "BOOL", "F4"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["dtype", "shape"]), inner, max_size=2),
     max_leaves=4,
 )
 
@@ -240,9 +232,7 @@ def test_no_value_in_the_header_does_anything_but_load_or_be_refused(sound, data
     if data.draw(st.booleans()) or name not in header:
         header[name] = data.draw(header_values)
     else:
-        header[name][data.draw(st.sampled_from(["dtype", "shape", "data_offsets", "new"]))] = data.draw(
-            header_values
-        )
+        header[name][data.draw(st.sampled_from(["dtype", "shape", "data_offsets", "new"]))] = data.draw(header_values)
     (folder / "model.safetensors").write_bytes(joined(header, tensors))
     try:
         load_model(folder, strategy=strategy)

@@ -199,9 +199,7 @@ def test_safetensors_is_preferred_because_nothing_in_it_can_run(tmp_path):
         assert checkpoint.format == "safetensors"
 
 
-@pytest.mark.parametrize(
-    "format", [name for name in FORMATS if name not in ("live", "own state dict", "pth")]
-)
+@pytest.mark.parametrize("format", [name for name in FORMATS if name not in ("live", "own state dict", "pth")])
 @pytest.mark.parametrize("form", [Path, str])
 def test_a_folder_may_be_a_path_or_text(format, form, tmp_path):
     FORMATS[format](theirs(CONFIG), tmp_path)

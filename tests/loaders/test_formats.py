@@ -31,9 +31,7 @@ def test_every_strategy_reads_every_format(family, tied, format, strategy, tmp_p
 
 
 def is_usable(parameter: nn.Parameter) -> bool:
-    return (
-        parameter.requires_grad and parameter.is_leaf and parameter.is_contiguous() and not parameter.is_meta
-    )
+    return parameter.requires_grad and parameter.is_leaf and parameter.is_contiguous() and not parameter.is_meta
 
 
 @every_family
@@ -44,9 +42,7 @@ def test_weights_in_hand_are_replaced_from_every_format(family, format, tmp_path
     model = ours(EXAMPLES[family], seed=0)
     pointers = [parameter.data_ptr() for parameter in model.parameters()]
     load_weights(model, source)
-    assert same_parameters(model, load_model(reference)) and pointers == [
-        p.data_ptr() for p in model.parameters()
-    ]
+    assert same_parameters(model, load_model(reference)) and pointers == [p.data_ptr() for p in model.parameters()]
 
 
 @every_family
@@ -97,9 +93,7 @@ def test_a_loaded_model_trains(family, tied, strategy, format, tmp_path):
         optimizer.step()
         losses.append(loss.item())
     assert losses == sorted(losses, reverse=True)
-    assert same_parameters(
-        load_model(source), ours(EXAMPLES[family] | {"tie_word_embeddings": tied})
-    )  # file untouched
+    assert same_parameters(load_model(source), ours(EXAMPLES[family] | {"tie_word_embeddings": tied}))  # file untouched
 
 
 @every_family
@@ -117,7 +111,5 @@ def test_an_open_checkpoint_lists_and_reads_every_tensor(family, format, tmp_pat
 
 
 def test_an_unknown_strategy_is_refused():
-    with pytest.raises(
-        ValueError, match="unknown strategy 'fast'; there are: naive, sequential, mmap, stream"
-    ):
+    with pytest.raises(ValueError, match="unknown strategy 'fast'; there are: naive, sequential, mmap, stream"):
         load_model("nowhere", strategy="fast")

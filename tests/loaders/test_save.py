@@ -35,9 +35,7 @@ def test_transformers_reads_what_is_saved(tmp_path, config, dtype):
     assert not any(info.values()), info
     assert theirs.dtype == dtype
     ids = random_ids(config, 2, 20)
-    torch.testing.assert_close(
-        logits_of(model.float(), ids), logits_of(theirs.float(), ids), atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(logits_of(model.float(), ids), logits_of(theirs.float(), ids), atol=1e-5, rtol=0)
 
 
 @each

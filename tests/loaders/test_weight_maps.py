@@ -40,14 +40,9 @@ def test_the_table_names_the_tensors_that_transformers_has_in_their_shapes(famil
     config |= {"tie_word_embeddings": False}
     weight_map, _, shapes = table_of(config)
     expected = {name: tuple(tensor.shape) for name, tensor in theirs(config).state_dict().items()}
-    layouts = [
-        weight_map.expand(family_of(config).config.from_hf(config), trunk) for trunk in weight_map.trunks
-    ]
+    layouts = [weight_map.expand(family_of(config).config.from_hf(config), trunk) for trunk in weight_map.trunks]
     found = [
-        {
-            name: tuple(rule.source_shape([shapes[target] for target in rule.targets]))
-            for name, rule in layout.items()
-        }
+        {name: tuple(rule.source_shape([shapes[target] for target in rule.targets])) for name, rule in layout.items()}
         for layout in layouts
     ]
     assert expected in found
@@ -124,9 +119,7 @@ CONSTANTS = {
 @every_family
 def test_constants_in_old_files_are_left_out_with_a_reason(family):
     weight_map, patterns = CONSTANTS[family]
-    constants = {
-        pattern.format(layer=layer): torch.tril(torch.ones(8, 8)) for pattern in patterns for layer in (0, 1)
-    }
+    constants = {pattern.format(layer=layer): torch.tril(torch.ones(8, 8)) for pattern in patterns for layer in (0, 1)}
     tensors = theirs(EXAMPLES[family]).state_dict() | constants
     model = load_model(tensors, config=EXAMPLES[family])
     assert same_parameters(model, ours(EXAMPLES[family]))
@@ -147,6 +140,4 @@ def test_the_report_accounts_for_every_tensor_on_both_sides(family, tied):
     assert report.parameters == model.num_parameters() == sum(p.numel() for p in parameters.values())
     assert report.nbytes == 4 * report.parameters and report.layout == "huggingface"
     assert ("lm_head.weight" in report.dropped) == tied
-    assert (
-        all(name in str(report) for name in reference.state_dict()) and "MiB as float32" in report.summary()
-    )
+    assert all(name in str(report) for name in reference.state_dict()) and "MiB as float32" in report.summary()

@@ -26,15 +26,11 @@ def is_oblong(tensor: torch.Tensor) -> bool:
 
 def written(folder: Path, config: Data, tensors: dict[str, torch.Tensor]) -> Path:
     write_config(folder, config)
-    save_file(
-        {name: tensor.contiguous().clone() for name, tensor in tensors.items()}, folder / "model.safetensors"
-    )
+    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, folder / "model.safetensors")
     return folder
 
 
-def refused(
-    folder: Path, family: str, tensors: dict[str, torch.Tensor], config: Data | None = None
-) -> CheckpointError:
+def refused(folder: Path, family: str, tensors: dict[str, torch.Tensor], config: Data | None = None) -> CheckpointError:
     """The refusal of these tensors by load_model, and the same one by load_weights."""
     config = config or UNTIED[family]
     source = written(folder, config, tensors)
@@ -57,9 +53,7 @@ def test_any_wrong_shape_is_named(family, name, tmp_path):
     assert error.expected == tuple(tensor.shape) and error.what == "a tensor has the wrong shape"
 
 
-@pytest.mark.parametrize(
-    ("family", "name"), [case for case in TENSOR_CASES if is_oblong(TENSORS[case[0]][case[1]])]
-)
+@pytest.mark.parametrize(("family", "name"), [case for case in TENSOR_CASES if is_oblong(TENSORS[case[0]][case[1]])])
 def test_any_transposed_matrix_is_recognised(family, name, tmp_path):
     error = refused(tmp_path, family, TENSORS[family] | {name: TENSORS[family][name].T})
     assert error.tensor == name and "transposed" in error.cause
@@ -73,9 +67,7 @@ def test_a_weight_that_is_not_a_real_number_is_refused(family, name, dtype, tmp_
 
 
 @every_family
-@pytest.mark.parametrize(
-    "name", ["classifier.weight", "lm_head.bias", "model.layers.0.extra", "transformer.h.1.x"]
-)
+@pytest.mark.parametrize("name", ["classifier.weight", "lm_head.bias", "model.layers.0.extra", "transformer.h.1.x"])
 def test_an_extra_tensor_is_refused(family, name, tmp_path):
     error = refused(tmp_path, family, TENSORS[family] | {name: torch.zeros(3)})
     assert error.tensor == name and "no place for" in error.what and error.found == "shape (3,)"
@@ -112,10 +104,7 @@ def test_a_missing_untied_head_is_told_from_a_tied_one(family, tmp_path):
 def test_a_tied_head_that_differs_is_refused_and_one_that_does_not_is_left_out(family, dtype, tmp_path):
     tensors = theirs(TIED[family]).state_dict()
     head = tensors["lm_head.weight"].to(dtype)
-    assert (
-        "lm_head.weight"
-        in load_model(tensors | {"lm_head.weight": head}, config=TIED[family]).load_report.dropped
-    )
+    assert "lm_head.weight" in load_model(tensors | {"lm_head.weight": head}, config=TIED[family]).load_report.dropped
     changed = head.clone()
     changed[-1, -1] += 1e-3
     error = refused(tmp_path, family, tensors | {"lm_head.weight": changed}, TIED[family])
