@@ -201,7 +201,7 @@ print("RIGHT\n" + tell(right))
 print("\nWRONG\n" + tell(wrong))
 
 # %% [markdown]
-# **Passing the shape check means little.** This one mistake has been made in public, in many projects, and it gives no
+# **Passing the shape check means little.** This mistake has been made in public more than once, and it gives no
 # error message anywhere. Only two things find it: comparing *numbers* with a trusted implementation, and reading what
 # the model writes. This lab does both.
 
