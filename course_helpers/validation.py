@@ -104,14 +104,14 @@ def check_shapes(state: dict[str, Any]) -> str:
 def check_forward(state: dict[str, Any]) -> str:
     model = state["model"]
     ids_BT = torch.arange(1, 17)[None] % model.config.vocab_size
-    changed_BT = ids_BT.clone()
-    changed_BT[0, -1] = 0
+    changed_BT = torch.cat((ids_BT[:, :8], ids_BT[:, 8:].flip(1)), dim=1)
     logits, other = model(ids_BT).float(), model(changed_BT).float()
     if not logits.isfinite().all():
         raise Failed("logits hold NaN or infinity: damaged weights, or float16 where the family needs bfloat16")
-    difference = (logits[:, :-1] - other[:, :-1]).abs().max().item()
-    if difference > 1e-3 * logits.abs().max().item():
-        raise Failed(f"changing the last token moved earlier logits by {difference:.1e}: attention is not causal")
+    difference = (logits[:, :8] - other[:, :8]).abs().max().item()
+    # Rows of a matrix product do not depend on each other, so causal attention leaves no difference but rounding.
+    if difference > 1e-5 * logits.abs().max().item():
+        raise Failed(f"changing later tokens moved earlier logits by {difference:.1e}: attention is not causal")
     return "finite, and causal"
 
 

@@ -7,6 +7,7 @@ import safetensors.torch
 import torch
 
 from course_helpers import load_model, save_checkpoint, validate_checkpoint
+from course_helpers.architectures import base
 from course_helpers.validation import LAYERS, sha256
 from tests.bundled import FOLDERS, copy_of, each
 
@@ -91,11 +92,10 @@ def test_a_missing_tokenizer_is_found_by_generation(tmp_path):
     assert outcome(validate_checkpoint(folder)) == stopped_at("generation")
 
 
-def test_attention_that_sees_the_future_is_found(tmp_path, monkeypatch):
-    from course_helpers.architectures import base
-
+@each
+def test_attention_that_sees_the_future_is_found(folder, monkeypatch):
     monkeypatch.setattr(base, "attention_mask", lambda *arguments, **options: (None, False))
-    assert outcome(validate_checkpoint(FOLDERS["tiny-gpt2"])) == stopped_at("forward")
+    assert outcome(validate_checkpoint(folder)) == stopped_at("forward")
 
 
 def test_a_checkpoint_without_a_card_is_judged_by_the_other_layers(tmp_path):
