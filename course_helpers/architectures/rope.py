@@ -136,7 +136,7 @@ def llama3(rope: RopeParameters, frequencies: Tensor, head_dim: int) -> tuple[Te
 
 
 def yarn(rope: RopeParameters, frequencies: Tensor, head_dim: int) -> tuple[Tensor, float]:
-    """YaRN (Peng et al., 2023): a linear ramp over the pairs, and cos and sin enlarged by the attention factor."""
+    """YaRN (arXiv 2309.00071): a linear ramp over the pairs, and cos and sin enlarged by the attention factor."""
     original = rope.original_max_position_embeddings
 
     def pair_with(turns: float) -> float:
