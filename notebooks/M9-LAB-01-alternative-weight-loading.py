@@ -509,12 +509,22 @@ sizes = {
 }
 shutil.rmtree(workspace)
 
-for road, size in sizes.items():
-    print(f"{road:<22}{size / 2**20:.0f} MiB on disk")
+# %% [markdown]
+# ## 8 · The comparison
+#
+# All that we measured, in one table: the four checks on the small model, the costs on the large one.
+
+# %% tags=["nbval-ignore-output"]
+columns = ("names", "shapes", "logits", "text")
+print(f"{'':<22}" + "".join(f"{column:<9}" for column in columns) + "  load     peak      file")
+for road, use in costs.items():
+    words = "".join(f"{'equal' if ok else 'DIFFER':<9}" for ok in results[road])
+    peak = use.added_peak_mb / model_mb
+    print(f"{road:<22}{words}{use.seconds:6.2f} s {peak:6.2f} x {sizes[road] / 2**20:5.0f} MiB")
 
 
 # %% [markdown]
-# ## 8 · The comparison
+# And what no measurement shows:
 #
 # | | PyTorch state dict | Transformers | safetensors |
 # |---|---|---|---|
@@ -546,7 +556,8 @@ for road, size in sizes.items():
 # ## Exercises
 #
 # Each exercise has a check that tells you what is wrong, not only that something is. The solutions are in the folded cells
-# (click the three dots). Try first: the hints are better than the solutions.
+# (click the three dots). Try first: the hints are better than the solutions. A folded cell replaces your function when it
+# is run, so leave it out while you try: run your own cell, then the check.
 #
 # ### Exercise 1 · Read one tensor by hand
 #
