@@ -8,7 +8,6 @@ the same weights. `card.json` beside the weights says how they came about and ho
 """
 
 import argparse
-import hashlib
 import json
 import math
 import random
@@ -23,14 +22,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from course_helpers import generate, load_model, load_tokenizer, save_checkpoint
+from course_helpers import load_model, load_tokenizer, save_checkpoint
 from course_helpers.architectures.config import ModelConfig
 from course_helpers.architectures.gpt2 import GPT2Config
 from course_helpers.architectures.llama import LlamaConfig
 from course_helpers.architectures.rope import RopeParameters
 from course_helpers.families import family_of
+from course_helpers.labs.records import write_json
 from course_helpers.tokenizers import Tokenizer
 from course_helpers.training import TrainingSettings, initialize, text_loss, train
+from course_helpers.validation import greedy_text, sha256
 
 HERE = Path(__file__).resolve().parent
 PROMPTS = ("Once upon a time", "One sunny morning", "Mia had a red kite")
@@ -138,7 +139,7 @@ def build(name: str, output: Path, steps: int | None, threads: int) -> dict:
     texts = [story.text for story in stories.stories(TRAIN_STORIES, TRAIN_SEED)]
     with tempfile.TemporaryDirectory() as temporary:
         draft = Path(temporary)
-        tokenizer_files.write_json(draft / "config.json", recipe.config.to_hf())
+        write_json(draft / "config.json", recipe.config.to_hf())
         recipe.write_tokenizer(
             draft, texts[:TOKENIZER_STORIES], recipe.config.vocab_size, recipe.config.max_position_embeddings
         )
@@ -148,7 +149,7 @@ def build(name: str, output: Path, steps: int | None, threads: int) -> dict:
             losses = train(model, batches(texts, tokenizer, SEED), settings, lambda step, loss: advance(bar, loss))
         save_checkpoint(model.to(recipe.dtype), output, tokenizer)
     card = describe(name, output, settings, losses)
-    tokenizer_files.write_json(output / "card.json", card)
+    write_json(output / "card.json", card)
     return card
 
 
@@ -163,15 +164,12 @@ def describe(name: str, folder: Path, settings: TrainingSettings, losses: list[f
     held_out = [story.text for story in stories.stories(HELD_OUT_STORIES, HELD_OUT_SEED)]
     nats, tokens = text_loss(model, [marked(tokenizer, text) for text in held_out])
     entropy = stories.entropy_per_story()
-    outputs = [
-        generate(model, [tokenizer.encode(prompt)], NEW_TOKENS, stop_ids=tokenizer.stop_ids)[0] for prompt in PROMPTS
-    ]
     weights = folder / "model.safetensors"
     return {
         "name": name,
         "about": "A tiny model trained from scratch on the stories of checkpoints/stories.py. For teaching and tests.",
         "parameters": model.num_parameters(),
-        "weights": {"bytes": weights.stat().st_size, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()},
+        "weights": {"bytes": weights.stat().st_size, "sha256": sha256(weights)},
         "training": {
             "seed": SEED,
             "steps": settings.steps,
@@ -193,8 +191,12 @@ def describe(name: str, folder: Path, settings: TrainingSettings, losses: list[f
             "unit": "nats; no model can be below the entropy on average",
         },
         "greedy": [
-            {"prompt": prompt, "max_new_tokens": NEW_TOKENS, "text": tokenizer.decode(ids)}
-            for prompt, ids in zip(PROMPTS, outputs, strict=True)
+            {
+                "prompt": prompt,
+                "max_new_tokens": NEW_TOKENS,
+                "text": greedy_text(model, tokenizer, prompt, NEW_TOKENS),
+            }
+            for prompt in PROMPTS
         ],
         "torch": torch.__version__.split("+")[0],
     }

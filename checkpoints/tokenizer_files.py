@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from course_helpers.labs.records import write_json
 from course_helpers.tokenizer_backends import LLAMA3_PATTERN, byte_characters, llama3_special
 
 Merges = list[tuple[str, str]]
@@ -29,11 +30,6 @@ def vocabulary(merges: Merges) -> dict[str, int]:
     """Token -> id: the 256 bytes in GPT-2's order, then one token a merge, in order."""
     tokens = [*byte_characters(), *("".join(pair) for pair in merges)]
     return {token: id for id, token in enumerate(tokens)}
-
-
-def write_json(path: Path, content: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def write_gpt2(folder: Path, texts: Iterable[str], vocab_size: int, context: int) -> None:

@@ -145,12 +145,12 @@ class JsonBackend:
         from tokenizers import Tokenizer as JsonTokenizer
 
         self.tokenizer = JsonTokenizer.from_file(str(path))
+        self.tokenizer.encode_special_tokens = True  # special tokens typed by a user are ordinary characters
         self.vocab_size = self.tokenizer.get_vocab_size(with_added_tokens=True)
         added = self.tokenizer.get_added_tokens_decoder()
         self.special = {token.content: id for id, token in added.items() if token.special}
 
     def encode(self, text: str) -> list[int]:
-        self.tokenizer.encode_special_tokens = True  # special tokens typed by a user are ordinary characters
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -32,6 +32,7 @@ class Tokenizer:
     ):
         self.backend = backend
         self.vocab_size = backend.vocab_size
+        self.special_ids = frozenset(backend.special.values())
         self.bos_id = bos_id
         self.stop_ids = stop_ids
         self.adds_bos = adds_bos
@@ -51,8 +52,7 @@ class Tokenizer:
         strange = [token for token in ids if not 0 <= token < self.vocab_size]
         if strange:
             raise ValueError(f"token id {strange[0]} is outside this tokenizer's vocabulary of {self.vocab_size}")
-        hidden = set(self.backend.special.values())
-        return self.backend.decode([token for token in ids if token not in hidden])
+        return self.backend.decode([token for token in ids if token not in self.special_ids])
 
     def chat(self, messages: Sequence[Message]) -> list[int]:
         """Ids of a conversation, ready for the model's answer. Raises ValueError if the model knows no chat format."""

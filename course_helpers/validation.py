@@ -10,19 +10,20 @@ baseline     the greedy texts on the checkpoint's card are written again, word f
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from .architectures.base import LanguageModel
 from .errors import CheckpointError
 from .generation import generate
 from .loaders.files import read_json
 from .loaders.load import load_model
 from .loaders.sources import open_checkpoint, resolve
-from .tokenizers import load_tokenizer
+from .tokenizers import Tokenizer, load_tokenizer
 
 SAMPLE = "Once upon a time there was a model."
 NEW_TOKENS = 24
@@ -82,8 +83,8 @@ def validate_checkpoint(source: object) -> ValidationReport:
 
 
 def check_files(state: dict[str, Any]) -> str:
-    path = resolve(state["source"])
-    folder = state["folder"] = path if path.is_dir() else path.parent
+    path = state["path"] = resolve(state["source"])  # once: for a hub id, every look-up asks the hub
+    folder = path if path.is_dir() else path.parent
     with open_checkpoint(path) as checkpoint:
         detail = f"{checkpoint.format}, {len(checkpoint.names())} tensors"
     state["card"] = read_json(folder / "card.json") if (folder / "card.json").exists() else None
@@ -96,7 +97,7 @@ def check_files(state: dict[str, Any]) -> str:
 
 
 def check_shapes(state: dict[str, Any]) -> str:
-    state["model"] = load_model(state["source"])
+    state["model"] = load_model(state["path"])
     return state["model"].load_report.summary()
 
 
@@ -116,7 +117,7 @@ def check_forward(state: dict[str, Any]) -> str:
 
 
 def check_generation(state: dict[str, Any]) -> str:
-    model, tokenizer = state["model"].float(), load_tokenizer(state["source"])
+    model, tokenizer = state["model"].float(), load_tokenizer(state["path"])
     ids = tokenizer.encode(SAMPLE)
     back = tokenizer.decode(ids)
     if back != SAMPLE:
@@ -136,19 +137,17 @@ def check_generation(state: dict[str, Any]) -> str:
 def check_baseline(state: dict[str, Any]) -> str:
     if state["card"] is None:
         return "no card: compare the text of a known prompt by eye"
-    for sample, written in zip(state["card"]["greedy"], greedy_texts(state), strict=True):
+    for sample in state["card"]["greedy"]:
+        written = greedy_text(state["model"], state["tokenizer"], sample["prompt"], sample["max_new_tokens"])
         if written != sample["text"]:
             raise Failed(f"{sample['prompt']!r} is continued as {written!r}, but the card says {sample['text']!r}")
     return f"{len(state['card']['greedy'])} greedy texts as on the card"
 
 
-def greedy_texts(state: dict[str, Any]) -> Iterator[str]:
-    tokenizer = state["tokenizer"]
-    for sample in state["card"]["greedy"]:
-        ids = tokenizer.encode(sample["prompt"])
-        yield tokenizer.decode(
-            generate(state["model"], [ids], sample["max_new_tokens"], stop_ids=tokenizer.stop_ids)[0]
-        )
+def greedy_text(model: LanguageModel, tokenizer: Tokenizer, prompt: str, max_new_tokens: int) -> str:
+    """A prompt and its likeliest continuation, up to the end of the text."""
+    ids = [tokenizer.encode(prompt)]
+    return tokenizer.decode(generate(model, ids, max_new_tokens, stop_ids=tokenizer.stop_ids)[0])
 
 
 LAYERS: dict[str, Callable[[dict[str, Any]], str]] = {

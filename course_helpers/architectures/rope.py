@@ -80,14 +80,13 @@ class RopeParameters:
         if outer is not None and "original_max_position_embeddings" in NEEDED[kind]:
             found["original_max_position_embeddings"] = outer  # transformers prefers this place, too
         found = {name: value for name, value in found.items() if value is not None}
-        # A default RoPE turns every pair at its own speed whatever else stands beside it, as in transformers.
-        extra = set(found) - set(NEEDED[kind]) - set(OPTIONAL.get(kind, ())) if kind != "default" else set()
+        if kind == "default":
+            found = {}  # it turns every pair at its own speed whatever else stands beside it, as in transformers
+        extra = set(found) - set(NEEDED[kind]) - set(OPTIONAL.get(kind, ()))
         missing = set(NEEDED[kind]) - set(found)
         for names, what in ((extra, "not implemented for"), (missing, "needed for")):
             for name in sorted(names):
                 raise unsupported(name, found.get(name, "nothing"), f"{what} rope_type {kind!r}")
-        if kind == "default":
-            found = {}
         if found.get("low_freq_factor") is not None and found["low_freq_factor"] == found["high_freq_factor"]:
             raise unsupported("high_freq_factor", found["high_freq_factor"], "more than low_freq_factor")
         numbers = {"rope_theta": theta} | found

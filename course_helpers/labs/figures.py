@@ -129,10 +129,10 @@ def byte_map(header_bytes: int, groups: Mapping[str, int]) -> "Image":
     """A safetensors file from its first byte to its last: the header, then groups of tensors with their bytes."""
     figure, ax = canvas(8.6, 1.9)
     total = 8 + header_bytes + sum(groups.values())
-    scale, x = 8.4 / total, 0.1 + 0.06  # the header is too thin to be seen: it gets a sliver of its own
+    scale, x = 8.34 / total, 0.1 + 0.06  # the header is too thin to be seen: it gets a sliver of its own
     ax.add_patch(_rectangle(0.1, 0.55, 0.06, 0.6, GOLD))
     for index, (name, size) in enumerate(groups.items()):
-        width = size * scale * (8.34 / 8.4)
+        width = size * scale
         ax.add_patch(_rectangle(x, 0.55, width, 0.6, (NAVY, SKY)[index % 2]))
         if width > 0.3:
             ax.text(x + width / 2, 0.85, name, ha="center", va="center", color="white", fontsize=9)
@@ -168,5 +168,5 @@ def bars(values: Mapping[str, Mapping[str, float]], units: Sequence[str], alt: s
         ax.set_xlim(0, max(row.values()) * 1.35)
         ax.spines[["bottom"]].set_visible(False)
         ax.tick_params(bottom=False, labelbottom=False, left=False)
-        ax.invert_yaxis() if ax is axes[0] else None
+    axes[0].invert_yaxis()  # the first road on top; the other panels share this axis
     return show(figure, alt)

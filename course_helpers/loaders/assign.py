@@ -43,11 +43,9 @@ def make_plan(checkpoint: Checkpoint, weight_maps: tuple[WeightMap, ...], config
         tied, "tied to the token embedding: the same values"
     )
     steps = {name: rule for name, rule in rules.items() if name not in tied}
-    names = set(checkpoint.names())
-    problems = [
-        unexpected(checkpoint, name, config) for name in checkpoint.names() if name not in steps.keys() | dropped
-    ]
-    problems += [missing(checkpoint, name, rule, config) for name, rule in steps.items() if name not in names]
+    names, known = set(checkpoint.names()), steps.keys() | dropped.keys()
+    problems = [unexpected(checkpoint, name, config) for name in checkpoint.names() if name not in known]
+    problems += [missing(checkpoint, name, rule) for name, rule in steps.items() if name not in names]
     with_head = {HEAD: shapes[EMBEDDING], **shapes}
     problems += [
         wrong
@@ -124,17 +122,15 @@ def tensor_problems(checkpoint: Checkpoint, name: str, rule: Rule, shapes: Shape
     return []
 
 
-def missing(checkpoint: Checkpoint, name: str, rule: Rule, config: ModelConfig) -> CheckpointError:
-    causes = {
-        HEAD: "config.json says that the head is not tied to the embedding (tie_word_embeddings), yet there is no head",
-    }
+def missing(checkpoint: Checkpoint, name: str, rule: Rule) -> CheckpointError:
+    untied = "config.json says that the head is not tied to the embedding (tie_word_embeddings), yet there is no head"
     return CheckpointError(
         "a tensor is missing",
         file=checkpoint.origin,
         tensor=name,
         expected=f"a tensor for {', '.join(rule.targets)}",
         found="no such name",
-        cause=causes.get(rule.targets[0], "an incomplete file, or the config.json of a larger model"),
+        cause=untied if rule.targets == (HEAD,) else "an incomplete file, or the config.json of a larger model",
         next_step="take config.json and the weights from the same place, and all shards of them",
     )
 

@@ -8,6 +8,7 @@ import json
 import math
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -73,13 +74,19 @@ class SafetensorsFile:
 
     def map(self, name: str) -> Tensor:
         """The tensor as a window onto the file: nothing is read until it is used."""
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError
 
         try:
-            with safe_open(self.path, framework="pt") as file:
-                return file.get_tensor(name)
+            return self.mapping.get_tensor(name)
         except SafetensorError as error:
             raise malformed(self.path, "a file that the safetensors library accepts", str(error), name) from error
+
+    @cached_property
+    def mapping(self):
+        """The library's own view of the file, opened once: it reads the whole header each time it is."""
+        from safetensors import safe_open
+
+        return safe_open(self.path, framework="pt")
 
 
 def read_header(path: Path) -> dict[str, Entry]:

@@ -57,7 +57,6 @@ class Checkpoint:
         self.format = format
         self.config = config
         self.origin = origin  # what the reader of an error message knows the checkpoint by
-        self.files = files
         self.file_of: dict[str, TensorFile] = {}
         for file in files:
             for name in file.tensors:
@@ -112,7 +111,7 @@ class Checkpoint:
 
     def close(self) -> None:
         """Let go of the files. Tensors that were mapped stay valid: they hold the mapping themselves."""
-        self.files, self.file_of = [], {}
+        self.file_of = {}
 
     def __enter__(self) -> Self:
         return self
@@ -130,12 +129,10 @@ def open_checkpoint(source: object, config: Mapping[str, Any] | None = None, rev
     """
     if isinstance(source, nn.Module):
         live = getattr(source, "config", None)
-        if hasattr(live, "to_dict"):
-            return Checkpoint(
-                "transformers", [MemoryTensors(source.state_dict())], config or live.to_dict(), "live model"
-            )
-        found = live.to_hf() if hasattr(live, "to_hf") else None
-        return Checkpoint("state_dict", [MemoryTensors(source.state_dict())], config or found, "live model")
+        foreign = hasattr(live, "to_dict")  # a model of transformers, and not one of ours
+        found = live.to_dict() if foreign else live.to_hf() if hasattr(live, "to_hf") else None
+        format = "transformers" if foreign else "state_dict"
+        return Checkpoint(format, [MemoryTensors(source.state_dict())], config or found, "live model")
     if isinstance(source, Mapping):
         return Checkpoint("state_dict", [MemoryTensors(source)], config, "state dict")
     path = resolve(source, revision)

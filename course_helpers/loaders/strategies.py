@@ -54,15 +54,17 @@ def sequential(job: Job) -> LanguageModel:
 
 
 def mmap(job: Job) -> LanguageModel:
-    model = build_empty(job)
-    for name, tensor in job.parameters(job.checkpoint.map):
-        set_parameter(model, name, tensor.to(job.device, job.dtype).contiguous())
-    return model
+    return adopt(job, lambda name: job.checkpoint.map(name).contiguous())
 
 
 def stream(job: Job) -> LanguageModel:
-    """A tensor that becomes a parameter as it is, is read right into that parameter's memory. All others (turned, cut
-    up, cast, or meant for another device) pass through one scratch buffer, as large as the largest of them."""
+    return adopt(job, job.checkpoint.read)
+
+
+def adopt(job: Job, fetch: Callable[[str], Tensor]) -> LanguageModel:
+    """Make tensors themselves the parameters of a model that was built without memory. One that becomes a parameter as
+    it is, is `fetch`ed for good. All others (turned, cut up, cast, or meant for another device) pass through one
+    scratch buffer, as large as the largest of them."""
     model = build_empty(job)
     checkpoint = job.checkpoint
     as_it_is = {name for name, rule in job.plan.steps.items() if job.fits(name, rule)}
@@ -70,7 +72,7 @@ def stream(job: Job) -> LanguageModel:
     scratch = torch.empty(max(sizes, default=0), dtype=torch.uint8)
 
     def read(name: str) -> Tensor:
-        return checkpoint.read(name) if name in as_it_is else checkpoint.peek(name, scratch)
+        return fetch(name) if name in as_it_is else checkpoint.peek(name, scratch)
 
     whole = {job.plan.steps[name].targets[0] for name in as_it_is}
     for name, tensor in job.parameters(read):
