@@ -4,35 +4,43 @@ The core (loading, generation, validation) asks this table and knows no family b
 `architectures/`, its rows in `loaders/weight_maps.py`, a row here, and build its tiny checkpoint.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from .architectures import gpt2, llama
+from .architectures import gemma3, gpt2, llama, olmo3, qwen3
 from .architectures.base import LanguageModel
 from .architectures.config import ModelConfig
 from .errors import ConfigError
-from .loaders.weight_maps import GPT2, LLAMA, WeightMap
-from .tokenizer_backends import Backend, gpt2_backend, llama3_backend
+from .loaders.weight_maps import (
+    GEMMA3,
+    GPT2,
+    LLAMA,
+    LLAMA_META,
+    OLMO3,
+    QWEN3,
+    QWEN3_MOE,
+    QWEN3_MOE_FUSED,
+    WeightMap,
+)
 
 
 @dataclass(frozen=True)
 class Family:
-    """One model family, as the course treats it."""
+    """One model family, as the course treats it. Families that share a `model_type` share all that is code."""
 
     title: str
     config: type[ModelConfig]
     model: type[LanguageModel]
-    weight_maps: tuple[WeightMap, ...]  # the layouts its checkpoints come in
-    presets: Mapping[str, ModelConfig]  # hub id -> config
-    hub_ladder: tuple[str, ...]  # hub ids to load, smallest first
-    ungated: tuple[str, ...]  # those of the ladder that need neither account nor licence
+    weight_maps: tuple[WeightMap, ...]  # the layouts its checkpoints come in; the first is the one that is written
+    presets: Mapping[str, ModelConfig]  # hub id -> config, smallest first
     tiny: str  # the bundled trained checkpoint, a folder of checkpoints/
-    tokenizer: Callable[[Path, Mapping[str, Any]], tuple[Backend, tuple[str, ...]]]  # reads the family's own files
-    adds_bos: bool  # whether texts began with the beginning-of-text token in training
-    chat_format: str | None = None
+    tokenizer: str  # what it is, in words; how to run it is read off a checkpoint's own files
+    licence: str
+    gated: bool  # whether the hub wants an account and the licence accepted
 
+
+META, APACHE = "Llama community licence", "Apache-2.0"
 
 FAMILIES: dict[str, Family] = {
     "gpt2": Family(
@@ -41,24 +49,76 @@ FAMILIES: dict[str, Family] = {
         model=gpt2.GPT2Model,
         weight_maps=(GPT2,),
         presets=gpt2.PRESETS,
-        hub_ladder=tuple(gpt2.PRESETS),
-        ungated=tuple(gpt2.PRESETS),
         tiny="tiny-gpt2",
-        tokenizer=gpt2_backend,
-        adds_bos=False,
+        tokenizer="byte-level BPE (tiktoken)",
+        licence="MIT",
+        gated=False,
+    ),
+    "llama2": Family(
+        title="Llama 2",
+        config=llama.LlamaConfig,
+        model=llama.LlamaModel,
+        weight_maps=(LLAMA, LLAMA_META),
+        presets=llama.LLAMA_2_PRESETS,
+        tiny="tiny-llama2",
+        tokenizer="BPE (SentencePiece)",
+        licence=META,
+        gated=True,
     ),
     "llama3": Family(
         title="Llama 3, 3.1, 3.2",
         config=llama.LlamaConfig,
         model=llama.LlamaModel,
-        weight_maps=(LLAMA,),
-        presets=llama.PRESETS,
-        hub_ladder=("meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.2-3B", "meta-llama/Llama-3.1-8B"),
-        ungated=(),
+        weight_maps=(LLAMA, LLAMA_META),
+        presets=llama.LLAMA_3_PRESETS,
         tiny="tiny-llama3",
-        tokenizer=llama3_backend,
-        adds_bos=True,
-        chat_format="llama3",
+        tokenizer="byte-level BPE (tiktoken)",
+        licence=META,
+        gated=True,
+    ),
+    "qwen3": Family(
+        title="Qwen3",
+        config=qwen3.Qwen3Config,
+        model=qwen3.Qwen3Model,
+        weight_maps=(QWEN3,),
+        presets=qwen3.PRESETS,
+        tiny="tiny-qwen3",
+        tokenizer="byte-level BPE (tokenizer.json)",
+        licence=APACHE,
+        gated=False,
+    ),
+    "qwen3_moe": Family(
+        title="Qwen3, mixture of experts",
+        config=qwen3.Qwen3MoeConfig,
+        model=qwen3.Qwen3MoeModel,
+        weight_maps=(QWEN3_MOE, QWEN3_MOE_FUSED),
+        presets=qwen3.MOE_PRESETS,
+        tiny="tiny-qwen3-moe",
+        tokenizer="byte-level BPE (tokenizer.json)",
+        licence=APACHE,
+        gated=False,
+    ),
+    "gemma3": Family(
+        title="Gemma 3 (text)",
+        config=gemma3.Gemma3Config,
+        model=gemma3.Gemma3Model,
+        weight_maps=(GEMMA3,),
+        presets=gemma3.PRESETS,
+        tiny="tiny-gemma3",
+        tokenizer="BPE with bytes (tokenizer.json)",
+        licence="Gemma terms of use",
+        gated=True,
+    ),
+    "olmo3": Family(
+        title="OLMo 3",
+        config=olmo3.Olmo3Config,
+        model=olmo3.Olmo3Model,
+        weight_maps=(OLMO3,),
+        presets=olmo3.PRESETS,
+        tiny="tiny-olmo3",
+        tokenizer="byte-level BPE (tokenizer.json)",
+        licence=APACHE,
+        gated=False,
     ),
 }
 
@@ -67,12 +127,12 @@ def family_of(config: Mapping[str, Any]) -> Family:
     """The family that a parsed config.json belongs to, by its `model_type`. Raises ConfigError if there is none."""
     model_type = config.get("model_type")
     for family in FAMILIES.values():
-        if family.config.model_type == model_type:
+        if model_type in family.config.model_types():
             return family
     raise ConfigError(
         "config.json belongs to a family that this package does not know",
         field="model_type",
-        expected=" or ".join(sorted({family.config.model_type for family in FAMILIES.values()})),
+        expected=" or ".join(sorted({name for family in FAMILIES.values() for name in family.config.model_types()})),
         found=repr(model_type),
         cause="another architecture; loading it as a similar one would give a wrong model",
         next_step="`python -m course_helpers families` lists what can be loaded",

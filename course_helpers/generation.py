@@ -90,7 +90,7 @@ def next_tokens(
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens must be 0 or more, not {max_new_tokens}")
     longest = max(len(row) for row in rows)
-    model.check_length(longest + max_new_tokens - 1)  # now, not when half of the text is written
+    model.check_length(longest, max(0, max_new_tokens - 1))  # now, not when half of the text is written
     pads = [longest - len(row) for row in rows]
     padding_B = torch.tensor(pads, device=model.device) if any(pads) else None
     # Any id will do as padding: no real token ever looks at those columns.

@@ -120,9 +120,10 @@ def measure_in_fresh_process(statement: str, setup: str = "") -> MemoryUse:
 
 
 def kv_cache_bytes(config: ModelConfig, length: int, batch_size: int = 1, dtype: torch.dtype = torch.bfloat16) -> int:
-    """Bytes of a full cache: 2 (key and value) x layers x key/value heads x head dimension x positions x bytes each."""
-    per_position = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
-    return per_position * length * batch_size * dtype.itemsize
+    """Bytes of a cache for `length` positions: 2 (key and value) x key/value heads x head dimension x bytes each, for
+    every position that a layer keeps: all of them, or at most its window."""
+    kept = sum(min(length, config.window(layer_type) or length) for layer_type in config.layer_plan)
+    return 2 * config.num_key_value_heads * config.head_dim * kept * batch_size * dtype.itemsize
 
 
 def parameter_count(family_model: type, config: ModelConfig) -> int:

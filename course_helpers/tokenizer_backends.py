@@ -1,164 +1,165 @@
-"""Three ways to run a tokenizer, and the files each family keeps its own in.
+"""Three ways to run a tokenizer: tiktoken, SentencePiece, and Hugging Face's tokenizers for tokenizer.json.
 
-A backend knows text, ids and special tokens; what a family does with them (which id begins a text, which end one, how
-a conversation is written) is `tokenizers.Tokenizer`'s business.
+A backend knows text, ids and special tokens. Which files it is made from is `tokenizer_kinds`' business; what is done
+with it (which id begins a text, which ends one, how a conversation is written) is `tokenizers`' and `chat`'s.
 """
 
-import base64
-import binascii
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
-from .errors import CheckpointError
-from .loaders.files import read_json
+#: A text with special tokens in it: plain text as strings, special tokens as ids.
+Pieces = Sequence[str | int]
 
 
 class Backend(Protocol):
-    """What a tokenizer library must be able to do. `special` maps the special tokens' names to their ids."""
+    """What a tokenizer library must be able to do. Plain text never becomes a special token.
 
-    vocab_size: int
-    special: Mapping[str, int]
+    `bos_id`, `eos_ids` and `adds_bos` are what the tokenizer's own files say; those around it may know better.
+    """
+
+    vocab_size: int  # one more than the largest id
+    ordinary_size: int  # one more than the largest id that plain text can have
+    special: Mapping[str, int]  # names of the special tokens -> their ids
+    bos_id: int | None
+    eos_ids: tuple[int, ...]
+    adds_bos: bool
 
     def encode(self, text: str) -> list[int]: ...
+    def encode_pieces(self, pieces: Pieces) -> list[int]: ...
     def decode(self, ids: Sequence[int]) -> str: ...
+
+
+def encode_each(encode: Callable[[str], list[int]], pieces: Pieces) -> list[int]:
+    """Ids of pieces where what stands beside a piece makes no difference."""
+    return [token for piece in pieces for token in ([piece] if isinstance(piece, int) else encode(piece))]
+
+
+def special_pattern(special: Mapping[str, int]) -> str:
+    """A pattern for the names of special tokens, the longest first: one name may begin another."""
+    return "|".join(re.escape(name) for name in sorted(special, key=len, reverse=True)) or "(?!)"
+
+
+def cut(text: str, special: Mapping[str, int]) -> list[str | int]:
+    """The pieces of a text in which the names of special tokens mean these tokens."""
+    parts = re.split(f"({special_pattern(special)})", text)
+    return [special.get(part, part) for part in parts if part]
 
 
 class TiktokenBackend:
     """Byte-level BPE run by tiktoken: a token's id is also its merge rank."""
 
-    def __init__(self, name: str, pattern: str, ranks: dict[bytes, int], special: dict[str, int]):
+    def __init__(
+        self,
+        name: str,
+        pattern: str,
+        ranks: dict[bytes, int],
+        special: dict[str, int],
+        *,
+        bos: str,
+        eos: Sequence[str],
+        adds_bos: bool,
+    ):
         import tiktoken
 
         self.special = special
-        self.vocab_size = len(ranks) + len(special)
+        self.ordinary_size = len(ranks)
+        self.vocab_size = max([*ranks.values(), *special.values()]) + 1
+        self.bos_id, self.eos_ids, self.adds_bos = special.get(bos), ids_of(eos, special), adds_bos
         self.encoding = tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
 
     def encode(self, text: str) -> list[int]:
         return self.encoding.encode_ordinary(text)
 
+    def encode_pieces(self, pieces: Pieces) -> list[int]:
+        return encode_each(self.encode, pieces)
+
     def decode(self, ids: Sequence[int]) -> str:
         return self.encoding.decode(list(ids))
 
 
-#: How text is cut into pieces before merging: constants of the two families, part of their published tokenizers.
-GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-LLAMA3_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-#: Llama 3.1's special tokens, in order, from the first id after the ordinary ones; `{}` counts the reserved ones.
-LLAMA3_SPECIAL = (
-    "<|begin_of_text|>",
-    "<|end_of_text|>",
-    "<|reserved_special_token_{}|>",
-    "<|reserved_special_token_{}|>",
-    "<|finetune_right_pad_id|>",
-    "<|reserved_special_token_{}|>",
-    "<|start_header_id|>",
-    "<|end_header_id|>",
-    "<|eom_id|>",
-    "<|eot_id|>",
-    "<|python_tag|>",
-)
+class SentencePieceBackend:
+    """A SentencePiece model. It puts a space before a text, and takes it away again in decoding."""
 
+    adds_bos = True
 
-def llama3_special(first: int, count: int) -> dict[str, int]:
-    """Names and ids of Llama 3's special tokens; real checkpoints have 256 from id 128000."""
-    names, reserved = [], 0
-    for template in [*LLAMA3_SPECIAL, *["<|reserved_special_token_{}|>"] * (count - len(LLAMA3_SPECIAL))][:count]:
-        names.append(template.format(reserved))
-        reserved += "{}" in template
-    return {name: first + index for index, name in enumerate(names)}
+    #: Appended to a serialized model, this switches the space before a text off: protobuf reads messages that follow
+    #: each other as one, whose later values count. (Field 3, two bytes: in it field 3, add_dummy_prefix, is false.)
+    WITHOUT_PREFIX = b"\x1a\x02\x18\x00"
 
+    def __init__(self, model: bytes, added: Mapping[str, int], prefix_every_piece: bool):
+        from sentencepiece import SentencePieceProcessor
 
-def byte_characters() -> dict[str, int]:
-    """GPT-2's printable stand-in for every byte, in id order: printable bytes stand for themselves, the others get
-    characters from 256 up. Its vocab.json is written in these."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + index): byte for index, byte in enumerate(others)}
+        self.processor = SentencePieceProcessor(model_proto=model)
+        self.within = self.processor
+        if not prefix_every_piece:  # the second piece and all others go on where one before them ended
+            self.within = SentencePieceProcessor(model_proto=model + self.WITHOUT_PREFIX)
+        processor, self.ordinary_size = self.processor, self.processor.vocab_size()
+        marks = [id for id in range(self.ordinary_size) if processor.is_control(id) or processor.is_unknown(id)]
+        self.special = {processor.id_to_piece(id): id for id in marks} | dict(added)
+        self.vocab_size = max([self.ordinary_size - 1, *self.special.values()]) + 1
+        self.bos_id = processor.bos_id() if processor.bos_id() >= 0 else None  # -1: the model has none
+        self.eos_ids = (processor.eos_id(),) if processor.eos_id() >= 0 else ()
 
+    def encode(self, text: str) -> list[int]:
+        return self.processor.encode(text)
 
-def gpt2_backend(folder: Path, config: Mapping[str, Any]) -> tuple[Backend, tuple[str, ...]]:
-    """GPT-2: vocab.json (token -> id) and merges.txt, which must tell the same story. Raises CheckpointError."""
-    names = ("vocab.json", "merges.txt")
-    vocabulary = read_json(folder / names[0])
-    to_byte = byte_characters()
-    try:
-        special = {"<|endoftext|>": vocabulary.pop("<|endoftext|>")}
-        ranks = {bytes(to_byte[character] for character in token): id for token, id in vocabulary.items()}
-    except KeyError as error:
-        raise CheckpointError(
-            "this is not a GPT-2 vocabulary",
-            file=folder / names[0],
-            field=str(error),
-            expected="tokens in GPT-2's byte characters, and <|endoftext|>",
-            found="something else",
-            cause="the vocab.json of another family",
-            next_step="take the tokenizer from the same place as the weights",
-        ) from error
-    lines = (folder / names[1]).read_text(encoding="utf-8").splitlines()
-    merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
-    for index, pair in enumerate(merges):
-        if vocabulary.get("".join(pair)) != 256 + index:
-            raise CheckpointError(
-                "the tokenizer's two files disagree",
-                file=folder / names[1],
-                field=" ".join(pair),
-                expected=f"id {256 + index} in vocab.json: merges are numbered in order, after the 256 bytes",
-                found=vocabulary.get("".join(pair)),
-                cause="vocab.json and merges.txt of two different tokenizers",
-                next_step="take both from the same checkpoint",
-            )
-    return TiktokenBackend("gpt2", GPT2_PATTERN, ranks, special), names
+    def encode_pieces(self, pieces: Pieces) -> list[int]:
+        return encode_each(self.encode, pieces[:1]) + encode_each(self.within.encode, pieces[1:])
 
-
-def llama3_backend(folder: Path, config: Mapping[str, Any]) -> tuple[Backend, tuple[str, ...]]:
-    """Llama 3: Meta's own original/tokenizer.model, a line a token: the bytes in base64, and the rank."""
-    name = "original/tokenizer.model"
-    if not (folder / name).exists():
-        return json_backend(folder, config)
-    ranks = {}
-    for number, line in enumerate((folder / name).read_bytes().splitlines(), start=1):
-        try:
-            token, rank = line.split()
-            ranks[base64.b64decode(token, validate=True)] = int(rank)
-        except (ValueError, binascii.Error) as error:
-            raise CheckpointError(
-                "the tokenizer file cannot be read",
-                file=folder / name,
-                field=f"line {number}",
-                expected="a token in base64, a space, its rank",
-                found=repr(line[:40]),
-                cause="a SentencePiece model (Llama 2) or a damaged file in its place",
-                next_step="download the tokenizer again, from the same checkpoint as the weights",
-            ) from error
-    special = llama3_special(len(ranks), config["vocab_size"] - len(ranks))
-    return TiktokenBackend("llama3", LLAMA3_PATTERN, ranks, special), (name,)
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.processor.decode(list(ids))
 
 
 class JsonBackend:
-    """A tokenizer.json, run by Hugging Face's tokenizers library."""
+    """A tokenizer.json, run by Hugging Face's tokenizers library. `named`: tokens that files beside it call special."""
 
-    def __init__(self, path: Path):
+    def __init__(self, content: str, named: Iterable[str] = ()):
+        from tokenizers import AddedToken
         from tokenizers import Tokenizer as JsonTokenizer
 
-        self.tokenizer = JsonTokenizer.from_file(str(path))
-        self.tokenizer.encode_special_tokens = True  # special tokens typed by a user are ordinary characters
-        self.vocab_size = self.tokenizer.get_vocab_size(with_added_tokens=True)
+        self.tokenizer = JsonTokenizer.from_str(content)
+        self.tokenizer.no_truncation()  # both may have been left switched on by whoever saved the file
+        self.tokenizer.no_padding()
+        known = {token.content: token for token in self.tokenizer.get_added_tokens_decoder().values()}
+        for name in named:
+            token, id = known.get(name, AddedToken(name, normalized=False)), self.tokenizer.token_to_id(name)
+            # What plain text can become is no special token, whatever its part: it would vanish in decoding.
+            if not token.special and id is not None and (name in known or self.encode(name) != [id]):
+                token.special = True
+                self.tokenizer.add_special_tokens([token])
         added = self.tokenizer.get_added_tokens_decoder()
         self.special = {token.content: id for id, token in added.items() if token.special}
+        vocabulary = self.tokenizer.get_vocab(with_added_tokens=True)
+        self.vocab_size = max(vocabulary.values(), default=-1) + 1
+        self.ordinary_size = max((id for name, id in vocabulary.items() if name not in self.special), default=-1) + 1
+        example = self.tokenizer.encode("a")  # what stands before its token is what stands before every text
+        self.first_ids = tuple(example.ids[: [*example.special_tokens_mask, 0].index(0)])
+        self.bos_id, self.eos_ids = (self.first_ids[0] if self.first_ids else None), ()
+        self.adds_bos = bool(self.first_ids)
 
     def encode(self, text: str) -> list[int]:
+        return self.run(text, special_tokens=False)
+
+    def encode_pieces(self, pieces: Pieces) -> list[int]:
+        """The library cuts at special tokens itself, and knows what becomes of the text around each: some take in the
+        space beside them, some tokenizers put one before a text but not within. Only where plain text looks like a
+        special token it would cut wrongly."""
+        names = {id: name for name, id in self.special.items()}
+        text = "".join(names[piece] if isinstance(piece, int) else piece for piece in pieces)
+        if cut(text, self.special) == list(pieces):
+            return self.run(text, special_tokens=True)
+        return encode_each(self.encode, pieces)
+
+    def run(self, text: str, *, special_tokens: bool) -> list[int]:
+        """Ids of a text in which the names of special tokens mean these tokens, or are ordinary characters."""
+        self.tokenizer.encode_special_tokens = not special_tokens
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(list(ids), skip_special_tokens=False)
 
 
-def json_backend(folder: Path, config: Mapping[str, Any]) -> tuple[Backend, tuple[str, ...]]:
-    name = "tokenizer.json"
-    if not (folder / name).exists():
-        raise FileNotFoundError(None, "no such file", str(folder / name))
-    return JsonBackend(folder / name), (name,)
+def ids_of(names: Iterable[str], special: Mapping[str, int]) -> tuple[int, ...]:
+    """Ids of those names that there are."""
+    return tuple(special[name] for name in names if name in special)

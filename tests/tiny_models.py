@@ -117,9 +117,118 @@ def llama_configs(draw: st.DrawFn, rope: st.SearchStrategy[Data] | None = None) 
     return config if ratio == 1 and draw(st.booleans()) else config | {"num_key_value_heads": shared}
 
 
+LAYER_TYPES = ("full_attention", "sliding_attention")
+
+
+@st.composite
+def windows(draw: st.DrawFn, layers: int) -> Data:
+    """A plan of layers, and a window that is shorter than the texts of the tests."""
+    plan = draw(st.lists(one_of(*LAYER_TYPES), min_size=layers, max_size=layers))
+    return {"layer_types": plan, "sliding_window": draw(st.integers(1, 20))}
+
+
+@st.composite
+def decoder_configs(draw: st.DrawFn, model_type: str, most_layers: int = 3) -> Data:
+    """What Qwen3, Gemma 3 and OLMo 3 have in common; heads are not tied to the width."""
+    shared, ratio = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    return {
+        "model_type": model_type,
+        "vocab_size": draw(st.integers(17, 64)),
+        "hidden_size": shared * ratio * draw(one_of(2, 4, 6)),
+        "intermediate_size": draw(st.integers(5, 40)),
+        "num_hidden_layers": draw(st.integers(1, most_layers)),
+        "num_attention_heads": shared * ratio,
+        "num_key_value_heads": shared,
+        "head_dim": draw(one_of(2, 4, 10, 16)),
+        "max_position_embeddings": 64,
+        "rms_norm_eps": draw(one_of(1e-6, 1e-5, 1e-2)),
+        "tie_word_embeddings": draw(st.booleans()),
+    } | draw(special_ids)
+
+
+@st.composite
+def qwen3_configs(draw: st.DrawFn) -> Data:
+    config = draw(decoder_configs("qwen3")) | draw(in_any_dialect(draw(rope_parameters())))
+    window = draw(one_of("none", "listed", "from a layer on"))
+    if window == "listed":
+        config |= draw(windows(config["num_hidden_layers"])) | {"use_sliding_window": True}
+    if window == "from a layer on":
+        config |= {"use_sliding_window": True, "sliding_window": draw(st.integers(1, 20))}
+        config["max_window_layers"] = draw(st.integers(0, 3))
+    return config
+
+
+@st.composite
+def qwen3_moe_configs(draw: st.DrawFn) -> Data:
+    config = draw(decoder_configs("qwen3_moe")) | draw(in_any_dialect(draw(rope_parameters())))
+    experts = draw(st.integers(1, 9))
+    return config | {
+        "num_experts": experts,
+        "num_experts_per_tok": draw(st.integers(1, experts)),
+        "moe_intermediate_size": draw(st.integers(3, 20)),
+        "norm_topk_prob": draw(st.booleans()),
+        "decoder_sparse_step": draw(one_of(1, 1, 2)),
+        "mlp_only_layers": draw(one_of([], [], [0], [1])),
+    }
+
+
+@st.composite
+def gemma3_configs(draw: st.DrawFn) -> Data:
+    config = draw(decoder_configs("gemma3_text", most_layers=4))
+    config |= {"query_pre_attn_scalar": draw(st.integers(1, 40)), "sliding_window": draw(st.integers(1, 20))}
+    plan = draw(one_of("absent", "listed", "pattern"))
+    if plan == "listed":
+        config |= draw(windows(config["num_hidden_layers"]))
+    if plan == "pattern":
+        config["sliding_window_pattern"] = draw(st.integers(1, 4))
+    full, sliding = draw(rope_parameters()), draw(rope_parameters())
+    if draw(st.booleans()):
+        return config | {"rope_parameters": {"full_attention": full, "sliding_attention": sliding}}
+    old = {"rope_theta": full["rope_theta"], "rope_local_base_freq": sliding["rope_theta"]}
+    return config | old | {"rope_scaling": draw(in_any_dialect(full)).get("rope_scaling")}
+
+
+@st.composite
+def olmo3_configs(draw: st.DrawFn) -> Data:
+    config = draw(decoder_configs("olmo3", most_layers=4))
+    config |= {"sliding_window": draw(st.integers(1, 20))}
+    if config["hidden_size"] % config["num_attention_heads"] == 0 and draw(st.booleans()):
+        del config["head_dim"]
+    if draw(st.booleans()):
+        config |= draw(windows(config["num_hidden_layers"]))
+    full, sliding = draw(rope_parameters()), draw(rope_parameters())
+    if draw(st.booleans()):
+        return config | {"rope_parameters": {"full_attention": full, "sliding_attention": sliding}}
+    full["rope_theta"] = 500_000.0  # the one value of which both transformers 4 and 5 make the same
+    return config | {"rope_theta": 500_000.0, "rope_scaling": draw(in_any_dialect(full)).get("rope_scaling")}
+
+
 #: Family of FAMILIES -> config.json of small random models of it.
-CONFIGS: dict[str, st.SearchStrategy[Data]] = {"gpt2": gpt2_configs(), "llama3": llama_configs()}
+CONFIGS: dict[str, st.SearchStrategy[Data]] = {
+    "gpt2": gpt2_configs(),
+    "llama2": llama_configs(),
+    "llama3": llama_configs(),
+    "qwen3": qwen3_configs(),
+    "qwen3_moe": qwen3_moe_configs(),
+    "gemma3": gemma3_configs(),
+    "olmo3": olmo3_configs(),
+}
 families = st.sampled_from(sorted(CONFIGS)).flatmap(CONFIGS.__getitem__)
+
+#: What the examples of the newer families have in common.
+DECODER: Data = {
+    "vocab_size": 61,
+    "hidden_size": 24,
+    "intermediate_size": 40,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "rms_norm_eps": 1e-6,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+}
 
 #: One fixed model a family, where a test needs a model and not many.
 EXAMPLES: dict[str, Data] = {
@@ -133,6 +242,20 @@ EXAMPLES: dict[str, Data] = {
         "layer_norm_epsilon": 1e-5,
         "bos_token_id": 0,
         "eos_token_id": 1,
+    },
+    "llama2": {
+        "model_type": "llama",
+        "vocab_size": 61,
+        "hidden_size": 24,
+        "intermediate_size": 40,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "num_key_value_heads": 3,
+        "max_position_embeddings": 64,
+        "rms_norm_eps": 1e-5,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "rope_theta": 10000.0,
     },
     "llama3": {
         "model_type": "llama",
@@ -156,6 +279,34 @@ EXAMPLES: dict[str, Data] = {
             "original_max_position_embeddings": 16,
         },
     },
+    "qwen3": DECODER | {"model_type": "qwen3", "rope_theta": 1e6, "tie_word_embeddings": True},
+    "qwen3_moe": DECODER
+    | {
+        "model_type": "qwen3_moe",
+        "rope_theta": 1e6,
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 12,
+        "norm_topk_prob": True,
+        "mlp_only_layers": [1],
+    },
+    "gemma3": DECODER
+    | {
+        "model_type": "gemma3_text",
+        "sliding_window": 7,
+        "sliding_window_pattern": 3,
+        "query_pre_attn_scalar": 20,
+        "rope_theta": 1e6,
+        "rope_local_base_freq": 1e4,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+    },
+    "olmo3": DECODER
+    | {
+        "model_type": "olmo3",
+        "sliding_window": 7,
+        "rope_theta": 5e5,
+        "rope_scaling": {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 16},
+    },
 }
 
 
@@ -168,13 +319,14 @@ def theirs(config: Data, seed: int = 0, deviation: float = 0.2, dtype: torch.dty
     logging.disable_progress_bar()
     fields = copy.deepcopy(config)  # transformers writes into what it is given
     made = AutoConfig.for_model(fields.pop("model_type"), **fields)
-    model = AutoModelForCausalLM.from_config(made, attn_implementation="eager").eval()
+    model = AutoModelForCausalLM.from_config(made, attn_implementation="eager", experts_implementation="eager").eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            is_norm = parameter.dim() == 1 and name.endswith("weight")
-            parameter.copy_(1 + deviation * noise if is_norm else deviation * noise)
+            if parameter.dim() > 1 or name.endswith("bias"):
+                parameter.zero_()
+            parameter.add_(deviation * noise)  # norm weights: around what the family's norm starts from, 0 or 1
     return model.to(dtype)
 
 

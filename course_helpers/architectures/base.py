@@ -12,21 +12,29 @@ from torch import Tensor, nn
 from ..errors import CourseWarning
 from .cache import KVCache, attention_mask
 from .config import ModelConfig
+from .layers import AttentionContext
 
 
 class LanguageModel(nn.Module):
-    """The contract. A family's `Model` fills in the layers and `hidden_states`; everything else is here, once."""
+    """The contract. A family's `Model` builds the parts that are declared here and says how tokens become vectors;
+    what happens to them then is here, once."""
 
     config: ModelConfig
     token_embedding: nn.Embedding
+    blocks: nn.ModuleList
+    final_norm: nn.Module
     #: None when the head is tied: the token embedding then serves as the head, so a copy cannot exist to drift.
     output_head: nn.Linear | None
 
-    def hidden_states(
-        self, token_ids_BT: Tensor, positions_BT: Tensor, mask: Tensor | None, is_causal: bool, cache: KVCache | None
-    ) -> Tensor:
-        """(B, T, E) after the final norm."""
-        raise NotImplementedError
+    def embed(self, token_ids_BT: Tensor, positions_BT: Tensor) -> Tensor:
+        """(B, T, E): what the first block gets."""
+        return self.token_embedding(token_ids_BT)
+
+    def rotation(
+        self, layer_type: str, positions_BT: Tensor, dtype: torch.dtype
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """cos and sin for the layers of one type; (None, None) in a family without rotary positions."""
+        return None, None
 
     def forward(
         self,
@@ -49,23 +57,43 @@ class LanguageModel(nn.Module):
         batch_size, new_tokens = token_ids_BT.shape
         start = 0
         if cache is not None:
-            cache.check_room(batch_size, new_tokens)
             start = cache.length
             left_padding_B = cache.padding(left_padding_B)
-        positions_BT = torch.arange(start, start + new_tokens, device=token_ids_BT.device)[None]
-        if left_padding_B is not None:
-            positions_BT = (positions_BT - left_padding_B[:, None]).clamp(min=0)
-        mask, is_causal = attention_mask(start, new_tokens, left_padding_B, token_ids_BT.device)
-        x_BTE = self.hidden_states(token_ids_BT, positions_BT, mask, is_causal, cache)
+        contexts = self.contexts(start, new_tokens, left_padding_B, None if cache is None else cache.max_length)
+        if cache is not None:
+            cache.begin(batch_size, new_tokens)
+        x_BTE = self.embed(token_ids_BT, contexts[self.config.layer_plan[0]].positions_BT)
+        for index, (block, layer_type) in enumerate(zip(self.blocks, self.config.layer_plan, strict=True)):
+            x_BTE = block(x_BTE, contexts[layer_type], cache.layers[index] if cache is not None else None)
         if cache is not None:
             cache.advance(new_tokens, left_padding_B)
-        if last_only:
-            x_BTE = x_BTE[:, -1:]
-        return F.linear(x_BTE, self.head_weight)
+        x_BTE = self.final_norm(x_BTE)
+        return F.linear(x_BTE[:, -1:] if last_only else x_BTE, self.head_weight)
 
-    def check_length(self, tokens: int) -> None:
-        """Warn before a text grows longer than any the model was made for: rotary positions get worse there."""
-        limit = self.config.max_position_embeddings
+    def contexts(
+        self, start: int, new_tokens: int, left_padding_B: Tensor | None, max_length: int | None
+    ) -> dict[str, AttentionContext]:
+        """Masks and rotations of one forward pass, computed once for each type of layer that the model has."""
+        positions_BT = torch.arange(start, start + new_tokens, device=self.device)[None]
+        if left_padding_B is not None:
+            positions_BT = (positions_BT - left_padding_B[:, None]).clamp(min=0)
+        contexts = {}
+        for layer_type in dict.fromkeys(self.config.layer_plan):
+            window = self.config.window(layer_type)
+            mask = attention_mask(start, new_tokens, left_padding_B, self.device, window, max_length)
+            contexts[layer_type] = AttentionContext(
+                positions_BT, *mask, *self.rotation(layer_type, positions_BT, self.dtype)
+            )
+        return contexts
+
+    def check_length(self, prompt_tokens: int, new_tokens: int = 0) -> None:
+        """Refuse a prompt longer than any text the model was made for (ValueError); warn if the answer would grow
+        beyond that: rotary positions get worse there."""
+        limit, tokens = self.config.max_position_embeddings, prompt_tokens + new_tokens
+        if prompt_tokens > limit:
+            raise ValueError(
+                f"the prompt has {prompt_tokens} tokens, but the model was made for {limit} in all: shorten the prompt"
+            )
         if tokens > limit:
             warnings.warn(
                 f"{tokens} tokens are more than the {limit} this model was made for: expect worse and worse text",
@@ -89,7 +117,8 @@ class LanguageModel(nn.Module):
         unless others are asked for."""
         config = self.config
         shape = (batch_size, config.num_key_value_heads, max_length, config.head_dim)
-        return KVCache(config.num_hidden_layers, shape, dtype or self.dtype, torch.device(device or self.device))
+        windows = [config.window(layer_type) for layer_type in config.layer_plan]
+        return KVCache(windows, shape, dtype or self.dtype, torch.device(device or self.device))
 
     @property
     def dtype(self) -> torch.dtype:

@@ -14,6 +14,8 @@ from ..errors import ConfigError
 
 TokenIds = int | tuple[int, ...] | None
 
+FULL, SLIDING = "full_attention", "sliding_attention"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -27,12 +29,31 @@ class ModelConfig:
     eos_token_id: TokenIds = None
     pad_token_id: int | None = None
 
-    #: `model_type` in config.json, and the class that transformers builds for it.
+    #: `model_type` in config.json, other values of it that stand for checkpoints with such a model inside, and the
+    #: class that transformers builds for it.
     model_type: ClassVar[str]
+    also: ClassVar[tuple[str, ...]] = ()
     architecture: ClassVar[str]
     #: Fields that would change the numbers in a way the family's file does not implement: name -> values it accepts.
     #: A field that is absent or null is accepted: transformers then takes the first value listed.
     accepted: ClassVar[Mapping[str, tuple]] = {}
+
+    #: How many positions the sliding layers look back over; None in a family that has no such layers.
+    sliding_window = None
+
+    @classmethod
+    def model_types(cls) -> tuple[str, ...]:
+        """Every `model_type` that this class reads."""
+        return (cls.model_type, *cls.also)
+
+    @property
+    def layer_plan(self) -> tuple[str, ...]:
+        """The type of every layer, from the first: "full_attention" or "sliding_attention"."""
+        return getattr(self, "layer_types", (FULL,) * self.num_hidden_layers)
+
+    def window(self, layer_type: str) -> int | None:
+        """How many positions a query in a layer of this type sees, its own included; None: all before it."""
+        return self.sliding_window if layer_type == SLIDING else None
 
     def __post_init__(self) -> None:
         heads, shared = self.num_attention_heads, self.num_key_value_heads
@@ -43,6 +64,24 @@ class ModelConfig:
                 expected=f"a divisor of the {heads} query heads",
                 found=shared,
                 cause="a config.json of another size, or edited by hand",
+                next_step="take config.json from the same place as the weights",
+            )
+        if len(self.layer_plan) != self.num_hidden_layers or not {FULL, SLIDING}.issuperset(self.layer_plan):
+            raise ConfigError(
+                "the list of layer types does not fit the model",
+                field="layer_types",
+                expected=f"{self.num_hidden_layers} times {FULL!r} or {SLIDING!r}",
+                found=f"{len(self.layer_plan)} of {', '.join(map(repr, dict.fromkeys(self.layer_plan)))}",
+                cause="a config.json of another size, or edited by hand",
+                next_step="take config.json from the same place as the weights",
+            )
+        if SLIDING in self.layer_plan and self.sliding_window is None:
+            raise ConfigError(
+                "there are sliding layers, but nothing says how far they look back",
+                field="sliding_window",
+                expected="a number of positions",
+                found="nothing",
+                cause="an incomplete config.json; with Qwen3, use_sliding_window may be false",
                 next_step="take config.json from the same place as the weights",
             )
 
@@ -104,22 +143,25 @@ class ModelConfig:
 
 def checked(name: str, kind: Any, value: Any) -> Any:
     """`value`, if it is of the field's type. Raises ConfigError otherwise."""
-    if isinstance(value, list) and kind == TokenIds:
+    if isinstance(value, list) and kind in (TokenIds, tuple[str, ...], tuple[int, ...]):
         value = tuple(value)
     expected = {
         int: "a whole number from 1 up",
         float: "a finite number above 0",
         bool: "true or false",
-        int | None: "a token id or null",
+        tuple[str, ...]: "a list of strings",
+        tuple[int, ...]: "a list of whole numbers",
+        int | None: "a whole number or null",
         TokenIds: "a token id, a list of them, or null",
     }
     wrong = {
         int: type(value) is not int or value < 1,
         float: type(value) not in (int, float) or not 0 < value < math.inf,
         bool: type(value) is not bool,
+        tuple[str, ...]: not is_tuple_of(str, value),
+        tuple[int, ...]: not is_tuple_of(int, value),
         int | None: type(value) not in (int, type(None)),
-        TokenIds: type(value) not in (int, type(None), tuple)
-        or (type(value) is tuple and any(type(token) is not int for token in value)),
+        TokenIds: type(value) not in (int, type(None)) and not is_tuple_of(int, value),
     }
     if wrong.get(kind, False):
         raise ConfigError(
@@ -131,6 +173,10 @@ def checked(name: str, kind: Any, value: Any) -> Any:
             next_step="take config.json from the same place as the weights",
         )
     return float(value) if kind is float else value
+
+
+def is_tuple_of(kind: type, value: Any) -> bool:
+    return type(value) is tuple and all(type(item) is kind for item in value)
 
 
 def even_head_dim(width: object, heads: object) -> int | None:

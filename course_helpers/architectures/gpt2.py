@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from .base import LanguageModel
-from .cache import KVCache, LayerCache
+from .cache import LayerCache
 from .config import ModelConfig, even_head_dim
 from .layers import Attention, AttentionContext, Embedding, FeedForward, Linear
 
@@ -87,21 +87,21 @@ class GPT2Model(LanguageModel):
         tied = config.tie_word_embeddings
         self.output_head = None if tied else Linear(config.n_embd, config.vocab_size, bias=False)
 
-    def check_length(self, tokens: int) -> None:
+    def check_length(self, prompt_tokens: int, new_tokens: int = 0) -> None:
         """Raises ValueError: a position that was never learned has no vector."""
-        if tokens > self.config.n_positions:
-            limit = f"GPT-2 has learned {self.config.n_positions} positions and has none for token {tokens}"
-            raise ValueError(f"{limit}: use a shorter prompt or fewer new tokens")
+        limit, tokens = self.config.n_positions, prompt_tokens + new_tokens
+        if tokens > limit:
+            raise ValueError(
+                f"GPT-2 has learned {limit} positions and has none for token {tokens} "
+                f"({prompt_tokens} of prompt, {new_tokens} new): use a shorter prompt or fewer new tokens"
+            )
 
-    def hidden_states(
-        self, token_ids_BT: Tensor, positions_BT: Tensor, mask: Tensor | None, is_causal: bool, cache: KVCache | None
-    ) -> Tensor:
-        self.check_length(token_ids_BT.shape[1] + (cache.length if cache is not None else 0))
-        x_BTE = self.token_embedding(token_ids_BT) + self.position_embedding(positions_BT)
-        context = AttentionContext(mask, is_causal)
-        for index, block in enumerate(self.blocks):
-            x_BTE = block(x_BTE, context, cache.layers[index] if cache is not None else None)
-        return self.final_norm(x_BTE)
+    def contexts(self, start: int, new_tokens: int, *options: Any) -> dict[str, AttentionContext]:
+        self.check_length(start + new_tokens)
+        return super().contexts(start, new_tokens, *options)
+
+    def embed(self, token_ids_BT: Tensor, positions_BT: Tensor) -> Tensor:
+        return self.token_embedding(token_ids_BT) + self.position_embedding(positions_BT)
 
 
 def preset(n_embd: int, n_layer: int, n_head: int) -> GPT2Config:

@@ -5,6 +5,7 @@ E model width, F feed-forward width.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +18,9 @@ from .rope import apply_rotary
 
 @dataclass(frozen=True)
 class AttentionContext:
-    """What is the same for every layer of one forward pass, and so computed once."""
+    """What is the same for every layer of one type in one forward pass, and so computed once."""
 
+    positions_BT: Tensor  # (B or 1, T) of the new tokens, padding not counted
     mask: Tensor | None = None  # (B or 1, 1, T, S) bool, True where looking is allowed; None: see is_causal
     is_causal: bool = False  # the mask is the plain triangle, and SDPA can make it by itself
     cos_B1TD: Tensor | None = None  # None: the family has no rotary positions
@@ -67,9 +69,18 @@ class Attention(nn.Module):
     and decoding: with a cache it attends to what the cache holds as well.
     """
 
-    def __init__(self, width: int, num_heads: int, num_key_value_heads: int, head_dim: int, bias: bool = False):
+    def __init__(
+        self,
+        width: int,
+        num_heads: int,
+        num_key_value_heads: int,
+        head_dim: int,
+        bias: bool = False,
+        scale: float | None = None,
+    ):
         super().__init__()
         self.head_dim = head_dim
+        self.scale = scale  # on the scores, before the softmax; None: 1 / sqrt(head_dim)
         self.enable_gqa = num_heads != num_key_value_heads
         self.query = Linear(width, num_heads * head_dim, bias=bias)
         self.key = Linear(width, num_key_value_heads * head_dim, bias=bias)
@@ -78,11 +89,11 @@ class Attention(nn.Module):
 
     def project(self, x_BTE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, H, T, D), keys and values (B, K, T, D)."""
-        per_head = (*x_BTE.shape[:2], -1, self.head_dim)
-        query, key, value = (
-            layer(x_BTE).view(per_head).transpose(1, 2) for layer in (self.query, self.key, self.value)
-        )
-        return query, key, value
+        return self.in_heads(self.query(x_BTE)), self.in_heads(self.key(x_BTE)), self.in_heads(self.value(x_BTE))
+
+    def in_heads(self, x: Tensor) -> Tensor:
+        """(B, T, H * D) -> (B, H, T, D)."""
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
     def forward(self, x_BTE: Tensor, context: AttentionContext, cache: LayerCache | None = None) -> Tensor:
         query_BHTD, key_BKTD, value_BKTD = self.project(x_BTE)
@@ -97,6 +108,7 @@ class Attention(nn.Module):
             value_BKTD,
             attn_mask=context.mask,
             is_causal=context.is_causal,
+            scale=self.scale,
             enable_gqa=self.enable_gqa,
         )
         return self.output(mixed_BHTD.transpose(1, 2).flatten(2))
@@ -121,13 +133,15 @@ class FeedForward(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """SwiGLU: one projection, passed through SiLU, is the gate of another. Three matrices, no bias."""
+    """One projection, passed through an activation, is the gate of another. Three matrices, no bias. With SiLU it is
+    SwiGLU (Llama, Qwen3, OLMo 3), with GELU it is GeGLU (Gemma 3)."""
 
-    def __init__(self, width: int, hidden_width: int):
+    def __init__(self, width: int, hidden_width: int, activation: Callable[[Tensor], Tensor] = F.silu):
         super().__init__()
+        self.activation = activation
         self.gate = Linear(width, hidden_width, bias=False)
         self.up = Linear(width, hidden_width, bias=False)
         self.down = Linear(hidden_width, width, bias=False)
 
     def forward(self, x_BTE: Tensor) -> Tensor:
-        return self.down(F.silu(self.gate(x_BTE)) * self.up(x_BTE))
+        return self.down(self.activation(self.gate(x_BTE)) * self.up(x_BTE))

@@ -16,10 +16,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor, nn
 
 from .base import LanguageModel
-from .cache import KVCache, LayerCache
+from .cache import LayerCache
 from .config import ModelConfig, even_head_dim
 from .layers import Attention, AttentionContext, Embedding, GatedFeedForward, Linear, RMSNorm
 from .rope import RopeParameters, RotaryEmbedding, unsupported
@@ -69,17 +70,32 @@ class LlamaConfig(ModelConfig):
     def to_hf(self) -> dict[str, Any]:
         own = super().to_hf()
         del own["rope_parameters"]
-        return own | self.rope_parameters.to_hf() | {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
+        assumed = {name: values[0] for name, values in self.accepted.items() if values[0] is not None}
+        return own | self.rope_to_hf() | assumed
+
+    def rope_to_hf(self) -> dict[str, Any]:
+        """The rotary positions as config.json has them."""
+        return self.rope_parameters.to_hf()
+
+    def rope(self, layer_type: str) -> RopeParameters:
+        """The rotary positions of the layers of one type: in this family, all have the same."""
+        return self.rope_parameters
 
 
 class Block(nn.Module):
-    def __init__(self, config: LlamaConfig):
+    def __init__(self, config: LlamaConfig, layer: int):
         super().__init__()
         width, eps = config.hidden_size, config.rms_norm_eps
         self.attention_norm = RMSNorm(width, eps)
-        self.attention = Attention(width, config.num_attention_heads, config.num_key_value_heads, config.head_dim)
+        self.attention = self.make_attention(config)
         self.feed_forward_norm = RMSNorm(width, eps)
-        self.feed_forward = GatedFeedForward(width, config.intermediate_size)
+        self.feed_forward = self.make_feed_forward(config, layer)
+
+    def make_attention(self, config: LlamaConfig) -> Attention:
+        return Attention(config.hidden_size, config.num_attention_heads, config.num_key_value_heads, config.head_dim)
+
+    def make_feed_forward(self, config: LlamaConfig, layer: int) -> nn.Module:
+        return GatedFeedForward(config.hidden_size, config.intermediate_size)
 
     def forward(self, x_BTE: Tensor, context: AttentionContext, cache: LayerCache | None) -> Tensor:
         x_BTE = x_BTE + self.attention(self.attention_norm(x_BTE), context, cache)
@@ -87,25 +103,23 @@ class Block(nn.Module):
 
 
 class LlamaModel(LanguageModel):
+    block = Block
+    norm = RMSNorm
+
     def __init__(self, config: LlamaConfig):
         super().__init__()
         self.config = config
         self.token_embedding = Embedding(config.vocab_size, config.hidden_size)
-        self.rotary_embedding = RotaryEmbedding(config.rope_parameters, config.head_dim)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
-        self.final_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.rotary_embeddings = nn.ModuleDict(
+            {kind: RotaryEmbedding(config.rope(kind), config.head_dim) for kind in dict.fromkeys(config.layer_plan)}
+        )
+        self.blocks = nn.ModuleList(self.block(config, layer) for layer in range(config.num_hidden_layers))
+        self.final_norm = self.norm(config.hidden_size, config.rms_norm_eps)
         tied = config.tie_word_embeddings
         self.output_head = None if tied else Linear(config.hidden_size, config.vocab_size, bias=False)
 
-    def hidden_states(
-        self, token_ids_BT: Tensor, positions_BT: Tensor, mask: Tensor | None, is_causal: bool, cache: KVCache | None
-    ) -> Tensor:
-        x_BTE = self.token_embedding(token_ids_BT)
-        cos, sin = self.rotary_embedding(positions_BT, x_BTE.dtype)
-        context = AttentionContext(mask, is_causal, cos, sin)
-        for index, block in enumerate(self.blocks):
-            x_BTE = block(x_BTE, context, cache.layers[index] if cache is not None else None)
-        return self.final_norm(x_BTE)
+    def rotation(self, layer_type: str, positions_BT: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        return self.rotary_embeddings[layer_type](positions_BT, dtype)
 
 
 def preset(
@@ -146,15 +160,19 @@ LLAMA_2 = {"bos_token_id": 1, "eos_token_id": 2}
 LLAMA_3 = {"bos_token_id": 128000, "eos_token_id": 128001, "num_key_value_heads": 8}
 TIED = {"tie_word_embeddings": True}
 
+PLAIN = RopeParameters(rope_theta=10_000.0)
+
 #: The released sizes, by hub id.
-PRESETS = {
-    "meta-llama/Llama-2-7b-hf": preset(
-        RopeParameters(rope_theta=10_000.0), 4096, 32000, 4096, 32, 32, 11008, **LLAMA_2
-    ),
+LLAMA_2_PRESETS = {
+    "meta-llama/Llama-2-7b-hf": preset(PLAIN, 4096, 32000, 4096, 32, 32, 11008, **LLAMA_2),
+    "meta-llama/Llama-2-13b-hf": preset(PLAIN, 4096, 32000, 5120, 40, 40, 13824, **LLAMA_2),
+    "meta-llama/Llama-2-70b-hf": preset(PLAIN, 4096, 32000, 8192, 64, 80, 28672, num_key_value_heads=8, **LLAMA_2),
+}
+LLAMA_3_PRESETS = {
+    "meta-llama/Llama-3.2-1B": preset(scaled(32.0), 131072, 128256, 2048, 32, 16, 8192, **LLAMA_3, **TIED),
+    "meta-llama/Llama-3.2-3B": preset(scaled(32.0), 131072, 128256, 3072, 24, 28, 8192, **LLAMA_3, **TIED),
+    "meta-llama/Llama-3.1-8B": preset(scaled(8.0), 131072, 128256, 4096, 32, 32, 14336, **LLAMA_3),
     "meta-llama/Meta-Llama-3-8B": preset(
         RopeParameters(rope_theta=500_000.0), 8192, 128256, 4096, 32, 32, 14336, **LLAMA_3
     ),
-    "meta-llama/Llama-3.1-8B": preset(scaled(8.0), 131072, 128256, 4096, 32, 32, 14336, **LLAMA_3),
-    "meta-llama/Llama-3.2-1B": preset(scaled(32.0), 131072, 128256, 2048, 32, 16, 8192, **LLAMA_3, **TIED),
-    "meta-llama/Llama-3.2-3B": preset(scaled(32.0), 131072, 128256, 3072, 24, 28, 8192, **LLAMA_3, **TIED),
 }

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, CourseWarning
-from .config import checked
+from .config import FULL, SLIDING, checked
 
 #: What each kind must find in config.json beside `rope_theta`, and what it may find.
 NEEDED = {
@@ -95,8 +95,12 @@ class RopeParameters:
 
     def to_hf(self) -> dict[str, Any]:
         """`rope_theta` and `rope_scaling` as real checkpoints write them (read by transformers 4 and 5)."""
-        scaling = {name: value for name, value in asdict(self).items() if value is not None and name != "rope_theta"}
+        scaling = {name: value for name, value in self.to_nested().items() if name != "rope_theta"}
         return {"rope_theta": self.rope_theta, "rope_scaling": scaling if self.rope_type != "default" else None}
+
+    def to_nested(self) -> dict[str, Any]:
+        """The fields that are set, as transformers 5 nests them by layer type."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def inverse_frequencies(self, head_dim: int) -> tuple[Tensor, float]:
         """Radians per position for each pair, float32 of shape (head_dim / 2,), and the factor on cos and sin."""
@@ -104,6 +108,52 @@ class RopeParameters:
             self.rope_theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim)
         )
         return KINDS[self.rope_type](self, frequencies, head_dim)
+
+
+def layered_from_hf(
+    data: Mapping[str, Any], theta_fields: Mapping[str, str | None], usual_theta: Mapping[str, float]
+) -> dict[str, RopeParameters]:
+    """Rotary positions of a family that has a set of its own for each type of layer, again from both dialects.
+
+    transformers 5 nests `rope_parameters` by layer type. Older files have a base frequency for each layer type (its
+    field in config.json: `theta_fields`; None: always the usual one), and a `rope_scaling` that is meant for the
+    full-attention layers only: a sliding layer never looks further back than the model was trained for. `usual_theta`
+    is what all released models of the family have; it is assumed, with a CourseWarning, where config.json ought to
+    say it and does not. Raises ConfigError.
+    """
+    nested = data.get("rope_parameters") or {}
+    if not isinstance(nested, Mapping) or not {FULL, SLIDING}.issuperset(nested):
+        raise unsupported("rope_parameters", nested, f"an object with {FULL!r} and {SLIDING!r}")
+    result = {}
+    for layer_type, field in theta_fields.items():
+        found = dict(nested.get(layer_type) or {})
+        if layer_type == FULL:
+            found |= data.get("rope_scaling") or {}
+        if found.get("rope_theta") is None:
+            found["rope_theta"] = data.get(field) if field else usual_theta[layer_type]
+        if found["rope_theta"] is None:
+            found["rope_theta"] = usual_theta[layer_type]
+            warnings.warn(
+                f"config.json has no base frequency for {layer_type}; {usual_theta[layer_type]:g} is assumed",
+                CourseWarning,
+                stacklevel=4,
+            )
+        outer = {"partial_rotary_factor": data.get("partial_rotary_factor")}
+        result[layer_type] = RopeParameters.from_hf({"rope_parameters": found} | outer)
+    return result
+
+
+def layered_to_hf(
+    rope: Mapping[str, RopeParameters], theta_fields: Mapping[str, str | None], usual_theta: Mapping[str, float]
+) -> dict[str, Any]:
+    """The same backwards: as released checkpoints have it, or nested where the older form cannot say it."""
+    full, sliding = rope[FULL], rope[SLIDING]
+    same_theta = full.rope_theta == sliding.rope_theta == usual_theta[SLIDING]
+    if sliding.rope_type == "default" and (theta_fields[SLIDING] or same_theta):
+        return full.to_hf() | {
+            field: rope[layer_type].rope_theta for layer_type, field in theta_fields.items() if field
+        }
+    return {"rope_parameters": {layer_type: one.to_nested() for layer_type, one in rope.items()}}
 
 
 def unsupported(field: str, found: object, expected: str) -> ConfigError:
@@ -181,4 +231,5 @@ def apply_rotary(x_BHTD: Tensor, cos_B1TD: Tensor, sin_B1TD: Tensor) -> Tensor:
     Meta's original files pair (2 i, 2 i + 1) instead; their query and key rows must be permuted when loaded.
     """
     first, second = x_BHTD.chunk(2, dim=-1)
-    return x_BHTD * cos_B1TD + torch.cat((-second, first), dim=-1) * sin_B1TD
+    turned_BHTD = x_BHTD * cos_B1TD + torch.cat((-second, first), dim=-1) * sin_B1TD
+    return turned_BHTD.to(x_BHTD.dtype)  # the tables may be more precise than x

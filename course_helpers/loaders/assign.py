@@ -5,6 +5,7 @@ a stated reason, or refused; each parameter is filled exactly once. All problems
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -37,16 +38,18 @@ def make_plan(checkpoint: Checkpoint, weight_maps: tuple[WeightMap, ...], config
     or type, and for a second copy of a tied head that differs from the embedding.
     """
     weight_map, trunk = choose_layout(checkpoint, weight_maps, config, shapes)
+    with_head = {HEAD: shapes[EMBEDDING], **shapes}
     rules = weight_map.expand(config, trunk)
+    # A layout may have rows for parts that not every layer has: a layer has experts or an ordinary feed-forward.
+    rules = {name: rule for name, rule in rules.items() if with_head.keys() >= set(rule.targets)}
     tied = {name for name, rule in rules.items() if rule.targets == (HEAD,) and HEAD not in shapes}
-    dropped = weight_map.expand_dropped(config, trunk) | dict.fromkeys(
+    dropped = weight_map.expand_dropped(config, trunk, checkpoint.names()) | dict.fromkeys(
         tied, "tied to the token embedding: the same values"
     )
     steps = {name: rule for name, rule in rules.items() if name not in tied}
     names, known = set(checkpoint.names()), steps.keys() | dropped.keys()
     problems = [unexpected(checkpoint, name, config) for name in checkpoint.names() if name not in known]
     problems += [missing(checkpoint, name, rule) for name, rule in steps.items() if name not in names]
-    with_head = {HEAD: shapes[EMBEDDING], **shapes}
     problems += [
         wrong
         for name, rule in rules.items()
@@ -60,8 +63,10 @@ def make_plan(checkpoint: Checkpoint, weight_maps: tuple[WeightMap, ...], config
         ]
     # The most telling problem first: a wrong shape says more about the cause than the hundred tensors it drags along.
     raise_all(sorted(problems, key=lambda problem: problem.what != WRONG_SHAPE))
-    filled = [target for rule in steps.values() for target in rule.targets]
-    if sorted(filled) != sorted(shapes):
+    filled = Counter()
+    for rule in steps.values():
+        filled.update({target: torch.Size(rule.shape_in(shapes[target])).numel() for target in rule.targets})
+    if filled != {name: shape.numel() for name, shape in shapes.items()}:
         raise AssertionError(f"the weight map {weight_map.layout!r} does not fill every parameter exactly once")
     return Plan(weight_map, steps, {name: dropped[name] for name in checkpoint.names() if name in dropped}, shapes)
 

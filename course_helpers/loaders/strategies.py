@@ -30,13 +30,15 @@ class Job:
     dtype: torch.dtype
     device: torch.device
 
-    def parameters(self, read: Callable[[str], Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """Every parameter's name and value, in the checkpoint's order; `read` fetches one checkpoint tensor."""
+    def parameters(self, read: Callable[[str], Tensor]) -> Iterator[tuple[str, Rule, Tensor]]:
+        """Every parameter's name, the rule that fills it (or a part of it) and the values, in the checkpoint's order;
+        `read` fetches one checkpoint tensor."""
         shapes = self.plan.shapes
         for source, rule in self.plan.steps.items():
-            yield from zip(
+            for name, tensor in zip(
                 rule.targets, rule.to_ours(read(source), [shapes[name] for name in rule.targets]), strict=True
-            )
+            ):
+                yield name, rule, tensor
 
     def fits(self, name: str, rule: Rule) -> bool:
         """Whether a checkpoint tensor can become a parameter without being changed."""
@@ -75,10 +77,13 @@ def adopt(job: Job, fetch: Callable[[str], Tensor]) -> LanguageModel:
         return fetch(name) if name in as_it_is else checkpoint.peek(name, scratch)
 
     whole = {job.plan.steps[name].targets[0] for name in as_it_is}
-    for name, tensor in job.parameters(read):
-        if name not in whole:
-            tensor = tensor.to(job.device, job.dtype, copy=True, memory_format=torch.contiguous_format)
-        set_parameter(model, name, tensor)
+    for name, rule, tensor in job.parameters(read):
+        if name in whole:
+            set_parameter(model, name, tensor)
+            continue
+        if model.get_parameter(name).is_meta:
+            set_parameter(model, name, torch.empty(job.plan.shapes[name], dtype=job.dtype, device=job.device))
+        fill(model, name, rule, tensor)
     return model
 
 
@@ -107,8 +112,13 @@ def build_whole(job: Job) -> LanguageModel:
         torch.set_default_dtype(before)
 
 
-def copy_into(model: LanguageModel, tensors: Iterator[tuple[str, Tensor]]) -> LanguageModel:
-    with torch.no_grad():
-        for name, tensor in tensors:
-            model.get_parameter(name).copy_(tensor)
+def copy_into(model: LanguageModel, tensors: Iterator[tuple[str, Rule, Tensor]]) -> LanguageModel:
+    for name, rule, tensor in tensors:
+        fill(model, name, rule, tensor)
     return model
+
+
+@torch.no_grad()
+def fill(model: LanguageModel, name: str, rule: Rule, tensor: Tensor) -> None:
+    """Copy values into a parameter, or into the part of it that the rule is about; cast and moved on the way."""
+    rule.region(model.get_parameter(name)).copy_(tensor)

@@ -2,12 +2,13 @@
 
 A row's left side is a name in the checkpoint, its right side the name of our parameter, or a `Rule` where the tensor
 must be turned or cut on the way. Placeholders: `{trunk}` is the prefix some programs put before everything but the
-head (see `WeightMap.trunks`), `{layer}` counts the blocks. Every rule can be run backwards, so the same table writes
+head (see `WeightMap.trunks`), `{layer}` counts the blocks, `{expert}` the experts of a block. Every rule can be run backwards, so the same table writes
 checkpoints, too.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,37 +18,62 @@ from ..architectures.config import ModelConfig
 
 @dataclass(frozen=True)
 class Rule:
-    """How one checkpoint tensor becomes one or more parameters."""
+    """How one checkpoint tensor becomes one or more parameters, or a part of one."""
 
     #: Several targets: the checkpoint holds them one after the other along the output dimension.
     targets: tuple[str, ...]
     #: The checkpoint stores (input, output), as GPT-2's Conv1D does; nn.Linear wants (output, input).
     transpose: bool = False
+    #: Set: rows of a head come in pairs (2 i, 2 i + 1), as in Meta's files; ours in halves (i, i + head_dim / 2).
+    interleaved: bool = False
+    #: Set: the tensor is one of several equal blocks of rows, (which, of how many), of one expert's matrix.
+    rows: tuple[int, int] | None = None
+
+    # Filled in when the table is expanded for a model.
+    expert: int | None = None
+    head_dim: int = 0
 
     def to_ours(self, tensor: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
-        """The parameters, of the given shapes, that one checkpoint tensor holds. Views wherever possible."""
+        """The values that one checkpoint tensor holds for parameters of the given shapes. Views wherever possible."""
         if self.transpose:
             tensor = tensor.T
-        return list(tensor.split([shape[0] for shape in shapes]))
+        if self.interleaved:
+            tensor = tensor.unflatten(0, (-1, self.head_dim // 2, 2)).transpose(1, 2).flatten(0, 2)
+        return list(tensor.split([self.shape_in(shape)[0] for shape in shapes])) if self.targets[1:] else [tensor]
 
     def to_theirs(self, parameters: Sequence[Tensor]) -> Tensor:
         """The checkpoint tensor that holds these parameters: `to_ours` backwards."""
-        tensor = torch.cat(list(parameters)) if len(parameters) > 1 else parameters[0]
+        tensor = torch.cat(list(parameters)) if len(parameters) > 1 else self.region(parameters[0])
+        if self.interleaved:
+            tensor = tensor.unflatten(0, (-1, 2, self.head_dim // 2)).transpose(1, 2).flatten(0, 2)
         return tensor.T.contiguous() if self.transpose else tensor
+
+    def region(self, parameter: Tensor) -> Tensor:
+        """The part of a parameter that this rule is about, as a view: all of it, or some rows of one expert."""
+        if self.expert is None:
+            return parameter
+        which, count = self.rows
+        return parameter[self.expert].chunk(count)[which]
+
+    def shape_in(self, shape: torch.Size) -> tuple[int, ...]:
+        """The shape of that part."""
+        return tuple(shape) if self.expert is None else (shape[1] // self.rows[1], *shape[2:])
 
     def source_shape(self, shapes: Sequence[torch.Size]) -> tuple[int, ...]:
         """The shape that the checkpoint tensor must have, given the shapes of our parameters."""
-        shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
+        parts = [self.shape_in(shape) for shape in shapes]
+        shape = (sum(part[0] for part in parts), *parts[0][1:])
         return shape[::-1] if self.transpose else shape
 
     @property
     def changes(self) -> bool:
-        """Whether the tensor is turned or cut on the way."""
-        return self.transpose or len(self.targets) > 1
+        """Whether the tensor cannot be a parameter as it is: it is turned, cut, reordered, or put into a larger one."""
+        return self.transpose or self.interleaved or self.expert is not None or len(self.targets) > 1
 
     def describe(self) -> str:
         """What is done to the tensor, in a word or two, for reports."""
         steps = ["transpose"] * self.transpose + [f"split in {len(self.targets)}"] * (len(self.targets) > 1)
+        steps += ["pairs to halves"] * self.interleaved + [f"into expert {self.expert}"] * (self.expert is not None)
         return ", ".join(steps) or "as it is"
 
 
@@ -56,36 +82,50 @@ class WeightMap:
     """One layout in which a family's checkpoints are written."""
 
     layout: str
-    rows: Mapping[str, str | Rule]
+    #: Name in the checkpoint -> name of our parameter, or a rule; None where the layout this one is derived from has
+    #: a tensor and this one has not.
+    rows: Mapping[str, str | Rule | None]
     #: What `{trunk}` may stand for. The first is what is written when a checkpoint is saved.
     trunks: tuple[str, ...] = ("",)
-    #: Tensors that are left out on purpose: name pattern -> the reason.
+    #: Tensors that are left out on purpose: name pattern -> the reason. A pattern that ends in "*" is a prefix.
     dropped: Mapping[str, str] = field(default_factory=dict)
+
+    def derive(self, rows: Mapping[str, str | Rule | None], **others: Any) -> "WeightMap":
+        """This layout with some rows added, replaced or (None) taken away."""
+        return replace(self, rows=self.rows | rows, **others)
 
     def expand(self, config: ModelConfig, trunk: str | None = None) -> dict[str, Rule]:
         """Every checkpoint tensor of a model of this size, in order, with its rule and its targets filled in."""
         rules = {}
         for pattern, row in self.rows.items():
+            if row is None:
+                continue
             rule = row if isinstance(row, Rule) else Rule((row,))
-            for numbers in layer_numbers(pattern, config):
+            head_dim = config.head_dim if rule.interleaved else 0
+            for numbers in placeholders(pattern, config):
                 targets = tuple(target.format(**numbers) for target in rule.targets)
                 name = pattern.format(trunk=self.trunks[0] if trunk is None else trunk, **numbers)
-                rules[name] = Rule(targets, rule.transpose)
+                rules[name] = replace(rule, targets=targets, expert=numbers.get("expert"), head_dim=head_dim)
         return rules
 
-    def expand_dropped(self, config: ModelConfig, trunk: str) -> dict[str, str]:
-        """Names of the tensors that this layout leaves out on purpose, each with the reason."""
-        return {
-            pattern.format(trunk=trunk, **numbers): reason
-            for pattern, reason in self.dropped.items()
-            for numbers in layer_numbers(pattern, config)
-        }
+    def expand_dropped(self, config: ModelConfig, trunk: str, names: Iterable[str]) -> dict[str, str]:
+        """Those of the names that this layout leaves out on purpose, each with the reason."""
+        exact, prefixes = {}, {}
+        for pattern, reason in self.dropped.items():
+            for numbers in placeholders(pattern, config):
+                name = pattern.format(trunk=trunk, **numbers)
+                (prefixes if name.endswith("*") else exact)[name.rstrip("*")] = reason
+        within = {name: reason for name in names for start, reason in prefixes.items() if name.startswith(start)}
+        return exact | within
 
 
-def layer_numbers(pattern: str, config: ModelConfig) -> Iterable[dict[str, int]]:
-    if "{layer}" not in pattern:
-        return [{}]
-    return [{"layer": layer} for layer in range(config.num_hidden_layers)]
+def placeholders(pattern: str, config: ModelConfig) -> list[dict[str, int]]:
+    """What the numbered placeholders of a pattern stand for, in order."""
+    numbers: list[dict[str, int]] = [{}]
+    for name, count in (("layer", config.num_hidden_layers), ("expert", getattr(config, "num_experts", 0))):
+        if f"{{{name}}}" in pattern:
+            numbers = [outer | {name: index} for outer in numbers for index in range(count)]
+    return numbers
 
 
 #: GPT-2 as Hugging Face distributes it. The matrices are Conv1D weights, stored (input, output), and query, key and
@@ -152,4 +192,78 @@ LLAMA = WeightMap(
     dropped={
         "{trunk}layers.{layer}.self_attn.rotary_emb.inv_freq": "rotary frequencies, computed from config.json",
     },
+)
+
+#: Llama 2 and 3 as Meta distributes them. Rows of the query and key matrices are in the order that Meta's rotary
+#: positions want: forget to reorder them, and every shape still fits.
+LLAMA_META = WeightMap(
+    layout="meta",
+    rows={
+        "tok_embeddings.weight": "token_embedding.weight",
+        "layers.{layer}.attention_norm.weight": "blocks.{layer}.attention_norm.weight",
+        "layers.{layer}.attention.wq.weight": Rule(("blocks.{layer}.attention.query.weight",), interleaved=True),
+        "layers.{layer}.attention.wk.weight": Rule(("blocks.{layer}.attention.key.weight",), interleaved=True),
+        "layers.{layer}.attention.wv.weight": "blocks.{layer}.attention.value.weight",
+        "layers.{layer}.attention.wo.weight": "blocks.{layer}.attention.output.weight",
+        "layers.{layer}.ffn_norm.weight": "blocks.{layer}.feed_forward_norm.weight",
+        "layers.{layer}.feed_forward.w1.weight": "blocks.{layer}.feed_forward.gate.weight",
+        "layers.{layer}.feed_forward.w3.weight": "blocks.{layer}.feed_forward.up.weight",
+        "layers.{layer}.feed_forward.w2.weight": "blocks.{layer}.feed_forward.down.weight",
+        "norm.weight": "final_norm.weight",
+        "output.weight": "output_head.weight",
+    },
+    dropped={"rope.freqs": "rotary frequencies, computed from params.json"},
+)
+
+QWEN3 = LLAMA.derive(
+    {
+        "{trunk}layers.{layer}.self_attn.q_norm.weight": "blocks.{layer}.attention.query_norm.weight",
+        "{trunk}layers.{layer}.self_attn.k_norm.weight": "blocks.{layer}.attention.key_norm.weight",
+    }
+)
+
+ROUTER = {"{trunk}layers.{layer}.mlp.gate.weight": "blocks.{layer}.feed_forward.router.weight"}
+GATE_UP, DOWN = ("blocks.{layer}.feed_forward.experts.gate_up",), ("blocks.{layer}.feed_forward.experts.down",)
+
+#: Mixture of experts as the hub has it, three matrices an expert, and as transformers 5 holds it in memory, two
+#: tensors a layer. The rows of QWEN3 that are inherited serve the layers that have no experts (`mlp_only_layers`).
+QWEN3_MOE = QWEN3.derive(
+    ROUTER
+    | {
+        "{trunk}layers.{layer}.mlp.experts.{expert}.gate_proj.weight": Rule(GATE_UP, rows=(0, 2)),
+        "{trunk}layers.{layer}.mlp.experts.{expert}.up_proj.weight": Rule(GATE_UP, rows=(1, 2)),
+        "{trunk}layers.{layer}.mlp.experts.{expert}.down_proj.weight": Rule(DOWN, rows=(0, 1)),
+    }
+)
+QWEN3_MOE_FUSED = QWEN3.derive(
+    ROUTER
+    | {
+        "{trunk}layers.{layer}.mlp.experts.gate_up_proj": Rule(GATE_UP),
+        "{trunk}layers.{layer}.mlp.experts.down_proj": Rule(DOWN),
+    },
+    layout="transformers 5, fused experts",
+)
+
+#: Mind `post_attention_layernorm`: in Llama it comes before the feed-forward; here, and in OLMo 3, it really comes
+#: after attention.
+GEMMA3 = QWEN3.derive(
+    {
+        "{trunk}layers.{layer}.post_attention_layernorm.weight": "blocks.{layer}.attention_post_norm.weight",
+        "{trunk}layers.{layer}.pre_feedforward_layernorm.weight": "blocks.{layer}.feed_forward_norm.weight",
+        "{trunk}layers.{layer}.post_feedforward_layernorm.weight": "blocks.{layer}.feed_forward_post_norm.weight",
+    },
+    trunks=("model.", "", "language_model.model.", "model.language_model."),
+    dropped=LLAMA.dropped
+    | dict.fromkeys(
+        ("vision_tower.*", "multi_modal_projector.*", "model.vision_tower.*", "model.multi_modal_projector.*"),
+        "the part that sees pictures: only the language part is loaded",
+    ),
+)
+
+OLMO3 = QWEN3.derive(
+    {
+        "{trunk}layers.{layer}.input_layernorm.weight": None,
+        "{trunk}layers.{layer}.post_attention_layernorm.weight": "blocks.{layer}.attention_post_norm.weight",
+        "{trunk}layers.{layer}.post_feedforward_layernorm.weight": "blocks.{layer}.feed_forward_post_norm.weight",
+    }
 )

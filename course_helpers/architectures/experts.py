@@ -1,0 +1,79 @@
+"""Mixture of experts: many small feed-forwards, of which each token uses a few.
+
+The tokens are sorted by expert, so that every expert's share is one consecutive slice, and each projection is one
+grouped matrix product over all experts. Nothing is asked of the device on the way: a loop over experts that picks
+"its" tokens would wait for the GPU once per expert and layer.
+
+Shape suffixes: N tokens, E model width, F width of one expert, X experts, P pairs of a token and one of its experts
+(N x experts per token).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .layers import Linear
+
+#: What torch's grouped matrix product takes; rows must also be whole multiples of 16 bytes.
+GROUPED = {torch.float32, torch.bfloat16, torch.float16} if hasattr(F, "grouped_mm") else set()
+
+
+class Experts(nn.Module):
+    """The weights of all experts of a layer, in two tensors: `gate_up` (X, 2 F, E), the gate above the up projection,
+    and `down` (X, E, F)."""
+
+    def __init__(self, width: int, hidden_width: int, num_experts: int):
+        super().__init__()
+        self.gate_up = nn.Parameter(torch.empty(num_experts, 2 * hidden_width, width))
+        self.down = nn.Parameter(torch.empty(num_experts, width, hidden_width))
+        for parameter in self.parameters():
+            if not parameter.is_meta:
+                nn.init.normal_(parameter, std=0.02)
+
+    def forward(self, x_PE: Tensor, ends_X: Tensor) -> Tensor:
+        """SwiGLU of rows that are sorted by expert; expert i's rows end before `ends_X[i]`."""
+        gate_PF, up_PF = grouped_linear(x_PE, self.gate_up, ends_X).chunk(2, dim=-1)
+        return grouped_linear(F.silu(gate_PF) * up_PF, self.down, ends_X)
+
+
+class MixtureOfExperts(nn.Module):
+    """A router scores all experts for each token; the best few answer, and their answers are mixed by their scores.
+
+    The scores are probabilities over *all* experts. With `normalize`, those of the chosen ones are scaled up to sum
+    to 1; without it the answer is smaller. Released Qwen3 models normalise, and transformers' default is not to: the
+    wrong choice gives fluent nonsense.
+    """
+
+    def __init__(self, width: int, hidden_width: int, num_experts: int, experts_per_token: int, normalize: bool):
+        super().__init__()
+        self.experts_per_token = experts_per_token
+        self.normalize = normalize
+        self.router = Linear(width, num_experts, bias=False)
+        self.experts = Experts(width, hidden_width, num_experts)
+
+    def route(self, x_NE: Tensor) -> tuple[Tensor, Tensor]:
+        """Which experts each token goes to, (N, k) int64, and how much each one counts, (N, k)."""
+        probability_NX = self.router(x_NE).softmax(dim=-1, dtype=torch.float32)
+        weight_Nk, chosen_Nk = probability_NX.topk(self.experts_per_token, dim=-1)
+        if self.normalize:
+            weight_Nk = weight_Nk / weight_Nk.sum(dim=-1, keepdim=True)
+        return chosen_Nk, weight_Nk.to(x_NE.dtype)
+
+    def forward(self, x_BTE: Tensor) -> Tensor:
+        x_NE = x_BTE.flatten(0, 1)
+        chosen_Nk, weight_Nk = self.route(x_NE)
+        expert_P, order_P = chosen_Nk.flatten().sort(stable=True)
+        all_X = torch.arange(self.router.out_features, device=x_NE.device)
+        ends_X = torch.searchsorted(expert_P, all_X, right=True, out_int32=True)
+        answer_PE = self.experts(x_NE[order_P // self.experts_per_token], ends_X)
+        answer_NkE = answer_PE[order_P.argsort()].unflatten(0, chosen_Nk.shape)  # back in the tokens' order
+        return (answer_NkE * weight_Nk[..., None]).sum(dim=1).view_as(x_BTE)
+
+
+def grouped_linear(x_PI: Tensor, weight_XOI: Tensor, ends_X: Tensor) -> Tensor:
+    """Each expert's matrix applied to its own slice of rows: (P, I) -> (P, O)."""
+    aligned = all(size * x_PI.element_size() % 16 == 0 for size in weight_XOI.shape[1:])
+    if x_PI.dtype in GROUPED and aligned:
+        return F.grouped_mm(x_PI, weight_XOI.transpose(1, 2), offs=ends_X)
+    counts = ends_X.diff(prepend=ends_X.new_zeros(1)).tolist()  # the one wait for the device that is left
+    return torch.cat([F.linear(rows, weight) for rows, weight in zip(x_PI.split(counts), weight_XOI, strict=True)])
