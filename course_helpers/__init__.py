@@ -1,7 +1,8 @@
-"""Architectures, loaders and checks of Module 9: one interface over GPT-2, Llama and the families that follow."""
+"""Architectures, loaders and checks of Module 9: one interface over GPT-2, Llama, Qwen3, Gemma 3 and OLMo 3."""
 
 from .errors import CheckpointError, ConfigError, CourseWarning, UnsafeFileError
 from .families import FAMILIES
+from .first_mismatch import first_mismatch
 from .generation import generate, stream
 from .loaders.load import load_model, load_weights
 from .loaders.save import save_checkpoint
@@ -16,6 +17,7 @@ __all__ = [
     "ConfigError",
     "CourseWarning",
     "UnsafeFileError",
+    "first_mismatch",
     "generate",
     "load_model",
     "load_tokenizer",

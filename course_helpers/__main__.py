@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from . import FAMILIES, CheckpointError, load_model, load_tokenizer, stream, validate_checkpoint
+from . import CheckpointError, load_model, load_tokenizer, stream, validate_checkpoint
 from .loaders.strategies import STRATEGIES
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -61,10 +61,9 @@ def run_generate(arguments: argparse.Namespace) -> int:
 
 
 def run_families(arguments: argparse.Namespace) -> int:
-    for name, family in FAMILIES.items():
-        print(f"{name:<8} {family.title}; bundled: {family.tiny}")
-        for hub_id in family.hub_ladder:
-            print(f"         {hub_id}{'' if hub_id in family.ungated else '  (licence to accept on the hub)'}")
+    from .family_table import family_table
+
+    print(family_table())
     return 0
 
 

@@ -15,7 +15,8 @@ Pieces = Sequence[str | int]
 class Backend(Protocol):
     """What a tokenizer library must be able to do. Plain text never becomes a special token.
 
-    `bos_id`, `eos_ids` and `adds_bos` are what the tokenizer's own files say; those around it may know better.
+    `bos_id`, `eos_ids` and `adds_bos` are what the tokenizer's own file says; files beside it may know better, unless
+    the beginning is `settled`.
     """
 
     vocab_size: int  # one more than the largest id
@@ -23,7 +24,8 @@ class Backend(Protocol):
     special: Mapping[str, int]  # names of the special tokens -> their ids
     bos_id: int | None
     eos_ids: tuple[int, ...]
-    adds_bos: bool
+    adds_bos: bool  # whether texts begin with bos_id
+    settled: bool
 
     def encode(self, text: str) -> list[int]: ...
     def encode_pieces(self, pieces: Pieces) -> list[int]: ...
@@ -48,6 +50,8 @@ def cut(text: str, special: Mapping[str, int]) -> list[str | int]:
 
 class TiktokenBackend:
     """Byte-level BPE run by tiktoken: a token's id is also its merge rank."""
+
+    settled = False
 
     def __init__(
         self,
@@ -81,7 +85,7 @@ class TiktokenBackend:
 class SentencePieceBackend:
     """A SentencePiece model. It puts a space before a text, and takes it away again in decoding."""
 
-    adds_bos = True
+    adds_bos, settled = True, False
 
     #: Appended to a serialized model, this switches the space before a text off: protobuf reads messages that follow
     #: each other as one, whose later values count. (Field 3, two bytes: in it field 3, add_dummy_prefix, is false.)
@@ -114,6 +118,8 @@ class SentencePieceBackend:
 class JsonBackend:
     """A tokenizer.json, run by Hugging Face's tokenizers library. `named`: tokens that files beside it call special."""
 
+    settled = True  # what it puts before a text is part of it; transformers heeds nothing else
+
     def __init__(self, content: str, named: Iterable[str] = ()):
         from tokenizers import AddedToken
         from tokenizers import Tokenizer as JsonTokenizer
@@ -134,9 +140,10 @@ class JsonBackend:
         self.vocab_size = max(vocabulary.values(), default=-1) + 1
         self.ordinary_size = max((id for name, id in vocabulary.items() if name not in self.special), default=-1) + 1
         example = self.tokenizer.encode("a")  # what stands before its token is what stands before every text
-        self.first_ids = tuple(example.ids[: [*example.special_tokens_mask, 0].index(0)])
-        self.bos_id, self.eos_ids = (self.first_ids[0] if self.first_ids else None), ()
-        self.adds_bos = bool(self.first_ids)
+        first = example.ids[: [*example.special_tokens_mask, 0].index(0)]
+        if len(first) > 1:
+            raise ValueError(f"it puts {len(first)} tokens before a text, where one or none is understood")
+        self.bos_id, self.eos_ids, self.adds_bos = (first[0] if first else None), (), bool(first)
 
     def encode(self, text: str) -> list[int]:
         return self.run(text, special_tokens=False)

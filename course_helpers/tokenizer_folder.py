@@ -3,13 +3,15 @@
 They are read the way transformers reads them, for a checkpoint must mean the same to both.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from .errors import CheckpointError
 from .loaders.files import read_json
+
+SETTINGS = "tokenizer_config.json"
 
 #: All that belongs to a tokenizer. A checkpoint that is saved gets every one of them that was there.
 FILES = (
@@ -18,7 +20,7 @@ FILES = (
     "original/tokenizer.model",
     "vocab.json",
     "merges.txt",
-    "tokenizer_config.json",
+    SETTINGS,
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.jinja",
@@ -48,27 +50,32 @@ class TokenizerFolder:
             next_step="copy the tokenizer from where the weights came from; another one would give nonsense",
         )
 
+    def files(self) -> dict[str, Path]:
+        """The tokenizer's files that there are, by their names in the folder."""
+        return {name: self.path / name for name in FILES if (self.path / name).is_file()}
+
     def read(self, name: str) -> dict[str, Any]:
         """A JSON file, or nothing where there is none."""
         return read_json(self.path / name) if (self.path / name).exists() else {}
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """config.json with the language part of a multimodal model on top; params.json in a folder of Meta's."""
+        """config.json, and what it says only about the language part of a multimodal model; params.json of Meta's."""
         config = self.read("config.json") or self.read("params.json")
         language = config.get("text_config")
-        return config | language if isinstance(language, dict) else config
+        stated = {key: value for key, value in config.items() if value is not None}
+        return language | stated if isinstance(language, dict) else stated
 
     @cached_property
     def settings(self) -> dict[str, Any]:
         """tokenizer_config.json; the older special_tokens_map.json counts more, except beside a newer config."""
-        settings = self.read("tokenizer_config.json")
+        settings = self.read(SETTINGS)
         return settings if "added_tokens_decoder" in settings else settings | self.read("special_tokens_map.json")
 
     @cached_property
     def size(self) -> int | None:
         """How many tokens the model has embeddings for, if that is known; Meta writes -1 where it is not."""
-        size = self.config.get("vocab_size", DEFAULT_SIZES.get(self.config.get("model_type")))
+        size = self.config.get("vocab_size", DEFAULT_SIZES.get(str(self.config.get("model_type"))))
         if size is not None and type(size) is not int:
             raise self.wrong("config.json", "vocab_size", "a whole number", size)
         return size if size is not None and size > 0 else None
@@ -79,12 +86,17 @@ class TokenizerFolder:
         programs have it, or only the first; transformers calls the one way legacy."""
         return bool(self.settings.get("legacy", not self.settings))
 
+    def check_prefix(self, usual: bool) -> None:
+        """Refuse a setting with which transformers changes what the tokenizer does with a text's first word."""
+        if self.settings.get("add_prefix_space", usual) is (not usual):
+            raise self.wrong(SETTINGS, "add_prefix_space", f"{usual}, as this kind of tokenizer has it", not usual)
+
     @cached_property
     def added(self) -> dict[str, int]:
         """Tokens that were added to the tokenizer's own: name -> id."""
         name, entries = "added_tokens.json", self.read("added_tokens.json")
         if "added_tokens_decoder" in self.settings:
-            name, listed = "tokenizer_config.json", self.settings["added_tokens_decoder"]
+            name, listed = SETTINGS, self.settings["added_tokens_decoder"]
             try:
                 entries = {self.token(entry, name): int(id) for id, entry in listed.items()}
             except (AttributeError, ValueError) as error:
@@ -94,20 +106,27 @@ class TokenizerFolder:
                 raise self.wrong(name, str(token), "an id", id)
         return entries
 
-    def named(self) -> Iterator[str]:
-        """Tokens that play a special part, whether or not the tokenizer itself has them for special."""
-        name = "tokenizer_config.json"
-        for key, value in self.settings.items():
-            if key.endswith("_token") and isinstance(value, str | Mapping):
-                yield self.token(value, name)
-            elif key in ("additional_special_tokens", "extra_special_tokens") and value:
-                entries = value.values() if isinstance(value, Mapping) else value
-                yield from (self.token(entry, name) for entry in entries)
+    @cached_property
+    def tokens(self) -> dict[str, str | None]:
+        """Tokens by the part they play, bos_token and so on; None where it is said that there is none for a part."""
+        parts = {
+            key: value
+            for key, value in self.settings.items()
+            if key in ("bos_token", "eos_token")
+            or (key.endswith("_token") and (value is None or isinstance(value, str | Mapping)))
+        }
+        return {key: None if value is None else self.token(value, SETTINGS) for key, value in parts.items()}
 
-    def named_token(self, key: str) -> str | None:
-        """The token under a key of tokenizer_config.json."""
-        value = self.settings.get(key)
-        return None if value is None else self.token(value, "tokenizer_config.json")
+    def named(self) -> list[str]:
+        """Tokens that play a part of any kind, whether or not the tokenizer itself has them for special."""
+        names = [name for name in self.tokens.values() if name is not None]
+        for key in ("additional_special_tokens", "extra_special_tokens"):
+            entries = self.settings.get(key) or []
+            if not isinstance(entries, list | Mapping):
+                raise self.wrong(SETTINGS, key, "a list of tokens", entries)
+            listed = entries.values() if isinstance(entries, Mapping) else entries
+            names += [self.token(entry, SETTINGS) for entry in listed]
+        return names
 
     def token(self, value: object, file: str) -> str:
         """The name of a token, which is written plainly or together with how it is to be treated."""
@@ -126,7 +145,7 @@ class TokenizerFolder:
 
     def wrong(self, name: str, key: str, expected: str, found: object) -> CheckpointError:
         return CheckpointError(
-            "a setting of the tokenizer has a value that it cannot have",
+            "a setting of the tokenizer has a value that is not understood",
             file=self.path / name,
             field=key,
             expected=expected,

@@ -38,6 +38,7 @@ def byte_characters() -> dict[str, int]:
 
 def gpt2_backend(folder: TokenizerFolder) -> Backend:
     path, merges_path = folder.find("vocab.json"), folder.find("merges.txt")
+    folder.check_prefix(usual=False)
     vocabulary = read_json(path)
     to_byte = byte_characters()
     try:

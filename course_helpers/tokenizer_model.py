@@ -88,6 +88,7 @@ def check_ranks(path: Path, ranks: Mapping[bytes, int], special: Iterable[int] =
 
 def sentencepiece_backend(folder: TokenizerFolder) -> Backend:
     path = folder.find(*MODEL_FILES)
+    folder.check_prefix(usual=True)
     content = path.read_bytes()
     try:
         if not {TRAINER, NORMALIZER} <= protobuf_fields(content):

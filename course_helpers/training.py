@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from .architectures.base import LanguageModel
 
+#: Endings of the names of the matrices whose output is added to the residual stream.
+WRITES_RESIDUAL = ("attention.output.weight", "feed_forward.down.weight", "experts.down")
 IGNORED = -100  # the target of padding: cross_entropy leaves it out
 
 
@@ -45,13 +47,13 @@ def initialize(model: LanguageModel, seed: int, deviation: float = 0.02) -> Lang
     the stream does not grow with depth (GPT-2 paper, section 2.3).
     """
     generator = torch.Generator().manual_seed(seed)
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear | nn.Embedding):
-            writes_residual = name.endswith(("attention.output", "feed_forward.down"))
+    for name, parameter in model.named_parameters():
+        if parameter.dim() >= 2:
+            writes_residual = name.endswith(WRITES_RESIDUAL)
             scale = (2 * model.config.num_hidden_layers) ** -0.5 if writes_residual else 1.0
-            module.weight.normal_(0.0, deviation * scale, generator=generator)
-            if getattr(module, "bias", None) is not None:
-                module.bias.zero_()
+            parameter.normal_(0.0, deviation * scale, generator=generator)
+        elif name.endswith(".bias") and not name.endswith("norm.bias"):
+            parameter.zero_()
     return model
 
 

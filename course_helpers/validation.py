@@ -90,10 +90,13 @@ def check_files(state: dict[str, Any]) -> str:
     state["card"] = read_json(folder / "card.json") if (folder / "card.json").exists() else None
     if state["card"] is None:
         return f"{detail}; no card to compare hashes with"
-    found = sha256(folder / "model.safetensors")
-    if found != state["card"]["weights"]["sha256"]:
-        raise Failed(f"model.safetensors is not the file its card describes: SHA-256 {found}")
-    return f"{detail}; the hash is the card's"
+    for name, expected in state["card"]["weights"].items():
+        if not (folder / name).is_file():
+            raise Failed(f"{name}, which the card describes, is not there")
+        found = sha256(folder / name)
+        if found != expected["sha256"]:
+            raise Failed(f"{name} is not the file its card describes: SHA-256 {found}")
+    return f"{detail}; every hash is the card's"
 
 
 def check_shapes(state: dict[str, Any]) -> str:

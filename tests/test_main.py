@@ -52,7 +52,7 @@ def test_families_lists_every_family_and_hub_id(capsys):
     printed = capsys.readouterr().out
     for family in FAMILIES.values():
         assert family.title in printed and family.tiny in printed
-        assert all(hub_id in printed for hub_id in family.hub_ladder)
+        assert all(hub_id in printed for hub_id in family.presets)
 
 
 @pytest.mark.parametrize(

@@ -60,9 +60,9 @@ class LanguageModel(nn.Module):
             start = cache.length
             left_padding_B = cache.padding(left_padding_B)
         contexts = self.contexts(start, new_tokens, left_padding_B, None if cache is None else cache.max_length)
-        if cache is not None:
-            cache.begin(batch_size, new_tokens)
         x_BTE = self.embed(token_ids_BT, contexts[self.config.layer_plan[0]].positions_BT)
+        if cache is not None:
+            cache.begin(batch_size, new_tokens, self.cache_layout)
         for index, (block, layer_type) in enumerate(zip(self.blocks, self.config.layer_plan, strict=True)):
             x_BTE = block(x_BTE, contexts[layer_type], cache.layers[index] if cache is not None else None)
         if cache is not None:
@@ -115,10 +115,16 @@ class LanguageModel(nn.Module):
     ) -> KVCache:
         """An empty cache for `batch_size` rows of up to `max_length` positions; the model's own dtype and device
         unless others are asked for."""
-        config = self.config
-        shape = (batch_size, config.num_key_value_heads, max_length, config.head_dim)
-        windows = [config.window(layer_type) for layer_type in config.layer_plan]
+        windows, heads, head_dim = self.cache_layout
+        shape = (batch_size, heads, max_length, head_dim)
         return KVCache(windows, shape, dtype or self.dtype, torch.device(device or self.device))
+
+    @property
+    def cache_layout(self) -> tuple[tuple[int | None, ...], int, int]:
+        """What a cache of this model is like: each layer's window, key/value heads, head dimension."""
+        config = self.config
+        windows = tuple(config.window(layer_type) for layer_type in config.layer_plan)
+        return windows, config.num_key_value_heads, config.head_dim
 
     @property
     def dtype(self) -> torch.dtype:

@@ -76,7 +76,8 @@ class KVCache:
     def __init__(
         self, windows: Sequence[int | None], shape_BKSD: tuple[int, ...], dtype: torch.dtype, device: torch.device
     ):
-        self.batch_size, _, self.max_length, _ = shape_BKSD
+        self.batch_size, heads, self.max_length, head_dim = shape_BKSD
+        self.layout = tuple(windows), heads, head_dim
         self.layers = [
             LayerCache(self, shape_BKSD, dtype, device)
             if window is None
@@ -90,9 +91,12 @@ class KVCache:
         """Bytes held, whether filled yet or not."""
         return sum(layer.key_BKSD.nbytes + layer.value_BKSD.nbytes for layer in self.layers)
 
-    def begin(self, batch_size: int, new_tokens: int) -> None:
+    def begin(self, batch_size: int, new_tokens: int, layout: tuple) -> None:
         """Called by the model before its first layer stores anything. Raises ValueError if the next `new_tokens`
-        positions of `batch_size` rows do not fit, or if the pass before this one broke off half-way."""
+        positions of `batch_size` rows do not fit, if the cache was made by a model of another layout (windows, heads,
+        head dimension), or if the pass before this one broke off half-way."""
+        if layout != self.layout:
+            raise ValueError("the cache was made for another model; make one with this model's make_cache")
         if batch_size != self.batch_size:
             raise ValueError(f"the cache was made for {self.batch_size} rows, but {batch_size} came in")
         if self.length + new_tokens > self.max_length:

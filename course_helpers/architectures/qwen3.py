@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from .config import FULL, SLIDING
 from .experts import MixtureOfExperts
-from .layers import Attention, GatedFeedForward, RMSNorm
+from .layers import Attention, RMSNorm
 from .llama import Block as LlamaBlock
 from .llama import LlamaConfig, LlamaModel
 from .rope import RopeParameters
@@ -43,7 +43,7 @@ class Qwen3Config(LlamaConfig):
 
     @classmethod
     def derived(cls, data: Mapping[str, Any]) -> dict[str, Any]:
-        """transformers' own rules: heads of 128, and the window, where it is used, from layer `max_window_layers` on."""
+        """transformers' own rules: heads of 128; a window, where one is used, from layer `max_window_layers` on."""
         layers = data.get("num_hidden_layers")
         first = data.get("max_window_layers", 28) if data.get("sliding_window") else layers
         count = range(layers) if isinstance(layers, int) else ()
@@ -174,6 +174,6 @@ PRESETS = {
 MOE_PRESETS = {
     "Qwen/Qwen3-30B-A3B": moe(2048, 32, 48, 6144, 768),
     "Qwen/Qwen3-30B-A3B-Instruct-2507": moe(2048, 32, 48, 6144, 768, **LONG),
-    "Qwen/Qwen3-Coder-30B-A3B-Instruct": moe(2048, 32, 48, 6144, 768, **LONG),
+    "Qwen/Qwen3-Coder-30B-A3B-Instruct": moe(2048, 32, 48, 5472, 768, bos_token_id=None, **LONG),
     "Qwen/Qwen3-235B-A22B": moe(4096, 64, 94, 12288, 1536),
 }

@@ -139,7 +139,9 @@ def layered_from_hf(
                 stacklevel=4,
             )
         outer = {"partial_rotary_factor": data.get("partial_rotary_factor")}
-        result[layer_type] = RopeParameters.from_hf({"rope_parameters": found} | outer)
+        rope = result[layer_type] = RopeParameters.from_hf({"rope_parameters": found} | outer)
+        if rope.truncate is False:  # transformers 5 looks for it outside the sets, and so truncates all the same
+            raise unsupported("truncate", False, "true, in a family with parameters for each type of layer")
     return result
 
 

@@ -10,7 +10,7 @@ from ..errors import CheckpointError
 
 #: owner/name, as the hub spells a model.
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-SMALL_FILES = ("*.json", "*.txt", "tokenizer.model", "original/tokenizer.model", "vocab.bpe", "LICENSE*")
+SMALL_FILES = ("*.json", "*.txt", "*.jinja", "tokenizer.model", "original/tokenizer.model", "vocab.bpe", "LICENSE*")
 #: Endings of weight files; the first kind that a model has is fetched, and no other.
 WEIGHT_KINDS = ("*.safetensors", "*.bin", "*.pth")
 

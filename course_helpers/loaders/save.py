@@ -1,6 +1,5 @@
 """Writing a model in its family's Hugging Face layout, so that transformers' `from_pretrained` reads it."""
 
-import json
 import os
 import shutil
 import tempfile
@@ -12,11 +11,15 @@ from torch import Tensor
 from ..architectures.base import LanguageModel
 from ..errors import CheckpointError
 from ..families import family_of
+from ..labs.records import write_json
 
 
-def save_checkpoint(model: LanguageModel, folder: str | Path, tokenizer: Any = None) -> Path:
+def save_checkpoint(
+    model: LanguageModel, folder: str | Path, tokenizer: Any = None, *, max_shard_bytes: int | None = None
+) -> Path:
     """Write config.json, generation_config.json, model.safetensors and the tokenizer's files; return the folder.
 
+    With `max_shard_bytes`, weights that are larger go into several files with an index beside them.
     Everything is first written to a folder beside the target and then put in its place by renaming, so a half-written
     checkpoint is never seen under the target's name. Raises CheckpointError if the target is a file, or a folder that
     holds something other than a checkpoint.
@@ -27,6 +30,7 @@ def save_checkpoint(model: LanguageModel, folder: str | Path, tokenizer: Any = N
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         write_files(model, draft, tokenizer)
+        write_weights(export(model), draft, max_shard_bytes)
         publish(draft)
         replace(draft, folder)
     finally:
@@ -35,8 +39,6 @@ def save_checkpoint(model: LanguageModel, folder: str | Path, tokenizer: Any = N
 
 
 def write_files(model: LanguageModel, folder: Path, tokenizer: Any) -> None:
-    from safetensors.torch import save_file
-
     config = model.config.to_hf() | {"torch_dtype": str(model.dtype).removeprefix("torch.")}
     special = {
         name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if config[name] is not None
@@ -45,8 +47,21 @@ def write_files(model: LanguageModel, folder: Path, tokenizer: Any) -> None:
         tokenizer.save(folder)
         special["eos_token_id"] = list(tokenizer.stop_ids)
     for name, content in (("config.json", config), ("generation_config.json", special)):
-        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    save_file(export(model), folder / "model.safetensors", metadata={"format": "pt"})
+        write_json(folder / name, content)
+
+
+def write_weights(tensors: dict[str, Tensor], folder: Path, max_shard_bytes: int | None) -> None:
+    """model.safetensors, or numbered shards and their index, as `save_pretrained` of transformers writes them."""
+    from huggingface_hub import split_torch_state_dict_into_shards
+    from safetensors.torch import save_file
+
+    limit = max_shard_bytes or sum(tensor.nbytes for tensor in tensors.values()) + 1
+    split = split_torch_state_dict_into_shards(tensors, max_shard_size=limit)
+    for file, names in split.filename_to_tensors.items():
+        save_file({name: tensors[name] for name in names}, folder / file, metadata={"format": "pt"})
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": dict(sorted(split.tensor_to_filename.items()))}
+        write_json(folder / "model.safetensors.index.json", index)
 
 
 def export(model: LanguageModel) -> dict[str, Tensor]:

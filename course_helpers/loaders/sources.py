@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from . import hub
+from . import hub, meta
 from .files import FORMATS, READERS, TensorFile, open_shards, read_json
 from .pytorch_file import not_plain
 
@@ -45,7 +45,7 @@ class MemoryTensors:
         return self.tensors[name]
 
 
-#: What is looked for in a folder, in this order: safetensors first, because nothing in it can run.
+#: What is looked for in a folder, in this order: safetensors first, because nothing in it can run. Then Meta's files.
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 SINGLES = ("model.safetensors", "pytorch_model.bin")
 
@@ -121,11 +121,13 @@ class Checkpoint:
 
 
 def open_checkpoint(source: object, config: Mapping[str, Any] | None = None, revision: str | None = None) -> Checkpoint:
-    """Open a checkpoint, whatever it is, without reading its tensors.
+    """Open a checkpoint, whatever it is, without reading its tensors (several files of Meta's: only their norms).
 
-    `source`: a folder in Hugging Face's layout, a single weight file, the name of a bundled checkpoint
+    `source`: a folder in Hugging Face's layout or in Meta's (consolidated.*.pth with params.json, also in a subfolder
+    "original"; where there are both, Hugging Face's is taken), a single weight file, the name of a bundled checkpoint
     ("tiny-gpt2"), a hub id ("openai-community/gpt2"), a live Transformers model, or a state dict. `config` is for
-    sources that carry none. Raises CheckpointError for anything missing, damaged, unsafe or not recognised.
+    sources that carry none, and goes before what they carry. Raises CheckpointError for anything missing, damaged,
+    unsafe or not recognised.
     """
     if isinstance(source, nn.Module):
         live = getattr(source, "config", None)
@@ -140,6 +142,8 @@ def open_checkpoint(source: object, config: Mapping[str, Any] | None = None, rev
     if config is None:
         config = read_json(folder / "config.json") if (folder / "config.json").exists() else None
     files, format = open_files(path)
+    if config is None and format == "meta":
+        config = meta.config_of(files[0])
     return Checkpoint(format, files, config, str(path))
 
 
@@ -169,6 +173,8 @@ def open_files(path: Path) -> tuple[list[TensorFile], str]:
             return open_shards(path)
         if path.suffix not in READERS:
             raise unrecognised(path, f"a file ending in {path.suffix or 'nothing'}")
+        if path in (parts := meta.parts_in(path.parent)):
+            return [meta.open_parts(parts)], "meta"
         return [READERS[path.suffix](path)], FORMATS[path.suffix]
     for name in INDEXES:
         if (path / name).exists():
@@ -177,6 +183,9 @@ def open_files(path: Path) -> tuple[list[TensorFile], str]:
         if (path / name).exists():
             return open_files(path / name)
     candidates = [file for file in sorted(path.iterdir()) if file.suffix in READERS]
+    parts = meta.parts_in(path if candidates else path / "original")
+    if parts and set(candidates) <= set(parts):
+        return [meta.open_parts(parts)], "meta"
     if len(candidates) == 1:
         return open_files(candidates[0])
     raise unrecognised(path, ", ".join(file.name for file in candidates) or "no weight file")
@@ -186,7 +195,8 @@ def unrecognised(path: Path, found: str) -> CheckpointError:
     return CheckpointError(
         "no checkpoint was recognised here",
         file=path,
-        expected=f"{', '.join(INDEXES + SINGLES)}, or exactly one file ending in {', '.join(READERS)}",
+        expected=f"{', '.join(INDEXES + SINGLES)}, consolidated.*.pth with params.json, "
+        f"or exactly one file ending in {', '.join(READERS)}",
         found=found,
         cause="an incomplete download, or the wrong folder",
         next_step="name the weight file itself, or download the checkpoint again",

@@ -1,9 +1,9 @@
 """Which tensor of a checkpoint becomes which parameter of ours: tables, read by one small interpreter.
 
 A row's left side is a name in the checkpoint, its right side the name of our parameter, or a `Rule` where the tensor
-must be turned or cut on the way. Placeholders: `{trunk}` is the prefix some programs put before everything but the
-head (see `WeightMap.trunks`), `{layer}` counts the blocks, `{expert}` the experts of a block. Every rule can be run backwards, so the same table writes
-checkpoints, too.
+must be turned, cut or put into a part of one. Placeholders: `{trunk}` is the prefix some programs put before
+everything but the head (see `WeightMap.trunks`), `{layer}` counts the blocks, `{expert}` the experts of a block.
+Every rule can be run backwards, so the same table writes checkpoints, too.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -39,13 +39,17 @@ def test_every_family_is_covered():
     assert CONFIGS.keys() == EXAMPLES.keys() == FAMILIES.keys()
 
 
+#: Files are read in other tests, too; here most models go straight from memory to memory.
+routes = one_of("live", "live", "live", "live", "as transformers writes it", "as drawn")
+
+
 @every_family
-@settings(max_examples=120)
-@given(data=st.data(), seed=st.integers(0, 999), deviation=st.floats(0.05, 0.2))
+@settings(max_examples=300)
+@given(data=st.data(), seed=st.integers(0, 999), deviation=st.floats(0.05, 0.1))
 def test_logits_equal_those_of_transformers(family, data, seed, deviation):
     config = data.draw(CONFIGS[family])
     reference = theirs(config, seed, deviation)
-    model = loaded(data.draw(one_of("live", "as transformers writes it", "as drawn")), reference, config)
+    model = loaded(data.draw(routes), reference, config)
     ids = random_ids(config, 2, LONGEST, seed)
     expected = logits_of(reference, ids)
     assert (logits_of(model, ids) - expected).abs().max() <= 1e-5
@@ -60,17 +64,30 @@ def test_an_original_context_beside_rope_scaling_counts_as_it_does_in_transforme
     assert (logits_of(load_model(theirs(EXAMPLES[family])), ids) - expected).abs().max() > 1e-2
 
 
+def relative_error(found: torch.Tensor, truth: torch.Tensor) -> float:
+    """Root mean square of the error, as a part of that of the truth."""
+    return ((found.double() - truth).pow(2).mean() / truth.pow(2).mean()).sqrt().item()
+
+
 @every_family
-@settings(max_examples=30)
-@given(data=st.data(), seed=st.integers(0, 999))
-def test_bfloat16_is_as_close_to_the_truth_as_transformers_is(family, data, seed):
-    config = data.draw(CONFIGS[family])
-    rounded = theirs(config, seed, dtype=torch.bfloat16)
-    ids = random_ids(config, 2, LONGEST, seed)
-    truth = logits_of(theirs(config, seed, dtype=torch.bfloat16).float(), ids)
-    their_error = (logits_of(rounded, ids).float() - truth).pow(2).mean().sqrt()
-    our_error = (logits_of(load_model(rounded), ids).float() - truth).pow(2).mean().sqrt()
-    assert our_error <= 1.5 * their_error
+def test_bfloat16_is_as_close_to_the_truth_as_transformers_is(family):
+    """The truth: the same bfloat16 weights in float64 arithmetic. Errors are pooled over many models: in a single one,
+    two experts whose scores tie may be chosen differently, by ours, by transformers, or by both."""
+    errors = []
+
+    @settings(max_examples=60)
+    @given(data=st.data(), seed=st.integers(0, 999), deviation=st.floats(0.05, 0.1))
+    def measure(data, seed, deviation):
+        config = data.draw(CONFIGS[family])
+        rounded = theirs(config, seed, deviation, dtype=torch.bfloat16)
+        ids = random_ids(config, 2, LONGEST, seed)
+        found, expected = logits_of(load_model(rounded), ids), logits_of(rounded, ids)
+        truth = logits_of(rounded.double(), ids)
+        errors.append([relative_error(found, truth), relative_error(expected, truth)])
+
+    measure()
+    our_error, their_error = torch.tensor(errors).pow(2).mean(dim=0).sqrt().tolist()
+    assert our_error <= 1.05 * their_error and our_error <= 0.015
 
 
 @every_family

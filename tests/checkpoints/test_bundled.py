@@ -5,7 +5,17 @@ import json
 import pytest
 import stories
 import torch
-from build import HELD_OUT_SEED, HELD_OUT_STORIES, RECIPES, TRAIN_SEED, TRAIN_STORIES, marked
+from build import (
+    CONTINUED_STORIES,
+    HELD_OUT_SEED,
+    HELD_OUT_STORIES,
+    RECIPES,
+    TRAIN_SEED,
+    TRAIN_STORIES,
+    continued,
+    marked,
+)
+from story_parser import parse
 
 from course_helpers import FAMILIES, load_model, load_tokenizer
 from course_helpers.training import text_loss
@@ -13,8 +23,38 @@ from course_helpers.validation import sha256
 from tests.bundled import FOLDERS, each
 from tests.tiny_models import logits_of, random_ids
 
-LARGEST = 4_000_000  # bytes
+LARGEST, ALL = 4_000_000, 20_000_000  # bytes, of one and of all checkpoints together
 SAMPLED = 300  # held-out stories that are scored again
+
+
+STORY = 105  # tokens of a short story
+
+#: Checkpoint -> what must hold of its config.
+FEATURES = {
+    "tiny-gpt2": lambda config: config.tie_word_embeddings,
+    "tiny-llama2": lambda config: config.num_key_value_heads == config.num_attention_heads,
+    "tiny-llama3": lambda config: (
+        config.rope_parameters.rope_type == "llama3"
+        and config.rope_parameters.original_max_position_embeddings < config.max_position_embeddings
+        and config.num_key_value_heads < config.num_attention_heads
+    ),
+    "tiny-qwen3": lambda config: config.head_dim * config.num_attention_heads > config.hidden_size,
+    "tiny-qwen3-moe": lambda config: (
+        config.num_experts >= 8 and config.num_experts_per_tok == 2 and not config.tie_word_embeddings
+    ),
+    "tiny-gemma3": lambda config: (
+        config.layer_plan == ("sliding_attention",) * 5 + ("full_attention",)
+        and config.sliding_window < STORY / 2
+        and config.rope("full_attention").rope_theta != config.rope("sliding_attention").rope_theta
+        and config.query_pre_attn_scalar != config.head_dim
+    ),
+    "tiny-olmo3": lambda config: (
+        config.layer_plan == ("sliding_attention",) * 3 + ("full_attention",)
+        and config.sliding_window < STORY / 2
+        and config.rope("full_attention").rope_type == "yarn"
+        and config.rope("sliding_attention").rope_type == "default"
+    ),
+}
 
 
 def card_of(folder):
@@ -28,13 +68,26 @@ def test_every_family_has_its_recipe_and_its_checkpoint():
 
 @each
 def test_the_files_are_those_that_the_card_describes(folder):
-    card, path = card_of(folder), folder / "model.safetensors"
-    assert path.stat().st_size == card["weights"]["bytes"] <= LARGEST
-    assert sha256(path) == card["weights"]["sha256"]
+    card, files = card_of(folder), {path.name: path for path in folder.glob("*.safetensors")}
+    assert files.keys() == card["weights"].keys()
+    for name, path in files.items():
+        assert path.stat().st_size == card["weights"][name]["bytes"] <= LARGEST
+        assert sha256(path) == card["weights"][name]["sha256"]
     model = load_model(folder)
     assert model.num_parameters() == card["parameters"]
     assert model.config == RECIPES[folder.name].config
     assert model.dtype == RECIPES[folder.name].dtype
+
+
+def test_all_checkpoints_together_are_small():
+    assert sum(path.stat().st_size for folder in FOLDERS.values() for path in folder.rglob("*")) <= ALL
+
+
+@each
+def test_a_recipe_has_what_makes_its_family_special(folder):
+    """What the labs show on these models must be there to be seen."""
+    config, special = RECIPES[folder.name].config, FEATURES[folder.name]
+    assert special(config), config
 
 
 @each
@@ -71,4 +124,13 @@ def test_the_held_out_loss_is_the_cards_and_near_the_entropy(folder):
     texts = [story.text for story in stories.stories(SAMPLED, HELD_OUT_SEED)]
     nats, tokens = text_loss(load_model(folder, dtype=torch.float32), [marked(tokenizer, text) for text in texts])
     assert nats / tokens == pytest.approx(card["loss_per_token"], rel=0.03)
-    assert card["entropy_per_story"] < card["loss_per_story"] < 1.25 * card["entropy_per_story"]
+    assert card["entropy_per_story"] < card["loss_per_story"] < 1.1 * card["entropy_per_story"]
+
+
+@each
+def test_stories_that_the_model_goes_on_with_are_told_by_the_grammar(folder):
+    card, tokenizer = card_of(folder)["told_on"], load_tokenizer(folder)
+    texts = [story.text for story in stories.stories(CONTINUED_STORIES, HELD_OUT_SEED)]
+    told = continued(load_model(folder, dtype=torch.float32), tokenizer, texts)
+    assert sum(parse(text) is not None for text in told) == card["right"] >= 0.9 * card["openings"]
+    assert len(set(told)) > 0.9 * len(told)
