@@ -94,17 +94,22 @@ def rope_parameters(
 layered_rope_parameters = rope_parameters(truncate=(True,))
 
 
+def rope_scaling(rope: Data) -> Data | None:
+    """What transformers 4 has beside `rope_theta`."""
+    plain = rope["rope_type"] == "default"
+    return None if plain else {name: value for name, value in rope.items() if name != "rope_theta"}
+
+
 @st.composite
 def in_any_dialect(draw: st.DrawFn, rope: Data) -> Data:
     """The same rotary positions as transformers 5 writes them, as 4 did, or as early 4 did (`type`)."""
     dialect = draw(one_of("v5", "v4", "early v4"))
     if dialect == "v5":
         return {"rope_parameters": rope}
-    scaling = {name: value for name, value in rope.items() if name != "rope_theta"}
-    if dialect == "early v4":
+    scaling = rope_scaling(rope)
+    if scaling and dialect == "early v4":
         scaling["type"] = scaling.pop("rope_type")
-    plain = rope["rope_type"] == "default"
-    return {"rope_theta": rope["rope_theta"], "rope_scaling": None if plain else scaling}
+    return {"rope_theta": rope["rope_theta"], "rope_scaling": scaling}
 
 
 @st.composite
@@ -202,7 +207,7 @@ def gemma3_configs(draw: st.DrawFn) -> Data:
     if draw(st.booleans()):
         return config | {"rope_parameters": {"full_attention": full, "sliding_attention": sliding}}
     old = {"rope_theta": full["rope_theta"], "rope_local_base_freq": sliding["rope_theta"]}
-    return config | old | {"rope_scaling": draw(in_any_dialect(full)).get("rope_scaling")}
+    return config | old | {"rope_scaling": rope_scaling(full)}
 
 
 @st.composite
@@ -217,7 +222,7 @@ def olmo3_configs(draw: st.DrawFn) -> Data:
     if draw(st.booleans()):
         return config | {"rope_parameters": {"full_attention": full, "sliding_attention": sliding}}
     full["rope_theta"] = 500_000.0  # the one value of which both transformers 4 and 5 make the same
-    return config | {"rope_theta": 500_000.0, "rope_scaling": draw(in_any_dialect(full)).get("rope_scaling")}
+    return config | {"rope_theta": 500_000.0, "rope_scaling": rope_scaling(full)}
 
 
 #: Family of FAMILIES -> config.json of small random models of it.

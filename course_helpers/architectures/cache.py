@@ -91,10 +91,9 @@ class KVCache:
         """Bytes held, whether filled yet or not."""
         return sum(layer.key_BKSD.nbytes + layer.value_BKSD.nbytes for layer in self.layers)
 
-    def begin(self, batch_size: int, new_tokens: int, layout: tuple) -> None:
-        """Called by the model before its first layer stores anything. Raises ValueError if the next `new_tokens`
-        positions of `batch_size` rows do not fit, if the cache was made by a model of another layout (windows, heads,
-        head dimension), or if the pass before this one broke off half-way."""
+    def check(self, batch_size: int, new_tokens: int, layout: tuple) -> None:
+        """Raises ValueError if the next `new_tokens` positions of `batch_size` rows do not fit, if the cache is that of a
+        model of another layout (windows, heads, head dimension), or if the pass before this one broke off half-way."""
         if layout != self.layout:
             raise ValueError("the cache was made for another model; make one with this model's make_cache")
         if batch_size != self.batch_size:
@@ -109,6 +108,9 @@ class KVCache:
                 "a forward pass with this cache broke off after it had overwritten positions that are still needed; "
                 "call cache.reset() and begin the text again"
             )
+
+    def begin(self, new_tokens: int) -> None:
+        """Called by the model before its first layer stores anything."""
         self.overwriting = any(self.length + new_tokens > layer.size for layer in self.layers)
 
     def padding(self, left_padding_B: Tensor | None) -> Tensor | None:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from .cache import LayerCache
-from .config import FULL, SLIDING
+from .config import FULL, SLIDING, checked
 from .layers import AttentionContext, GatedFeedForward
 from .llama import LlamaConfig, LlamaModel
 from .qwen3 import Qwen3Attention
@@ -60,7 +60,7 @@ class Gemma3Config(LlamaConfig):
     rope_parameters: dict[str, RopeParameters]
     sliding_window: int | None = None
     layer_types: tuple[str, ...]
-    query_pre_attn_scalar: float
+    query_pre_attn_scalar: int
     tie_word_embeddings: bool = True
 
     model_type: ClassVar[str] = "gemma3_text"
@@ -85,7 +85,8 @@ class Gemma3Config(LlamaConfig):
     @classmethod
     def derived(cls, data: Mapping[str, Any]) -> dict[str, Any]:
         """transformers' own rules: heads of 256, and every sixth layer is a full one."""
-        layers, period = data.get("num_hidden_layers"), data.get("sliding_window_pattern", 6)
+        layers = data.get("num_hidden_layers")
+        period = checked("sliding_window_pattern", int, data.get("sliding_window_pattern") or 6)
         count = range(1, layers + 1) if isinstance(layers, int) else ()
         return {"head_dim": 256, "layer_types": tuple(SLIDING if layer % period else FULL for layer in count)}
 

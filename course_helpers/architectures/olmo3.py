@@ -46,7 +46,8 @@ class Olmo3Config(LlamaConfig):
     def from_hf(cls, data: Mapping[str, Any]) -> Self:
         cls.check_accepted(data)
         rope = layered_from_hf(data, THETA_FIELDS, USUAL_THETA)
-        if rope[FULL].rope_theta != rope[SLIDING].rope_theta and data.get("rope_theta") is not None:
+        differ, given = rope[FULL].rope_theta != rope[SLIDING].rope_theta, data.get("rope_parameters") or {}
+        if differ and data.get("rope_theta") is not None and SLIDING not in given:
             warnings.warn(
                 f"rope_theta {rope[FULL].rope_theta:g} is used in the full layers only and {USUAL_THETA[SLIDING]:g} in "
                 "the sliding ones, as transformers 5 reads this file; transformers 4 used one value for both",

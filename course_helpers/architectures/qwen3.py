@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from .config import FULL, SLIDING
+from .config import FULL, SLIDING, checked
 from .experts import MixtureOfExperts
 from .layers import Attention, RMSNorm
 from .llama import Block as LlamaBlock
@@ -45,7 +45,8 @@ class Qwen3Config(LlamaConfig):
     def derived(cls, data: Mapping[str, Any]) -> dict[str, Any]:
         """transformers' own rules: heads of 128; a window, where one is used, from layer `max_window_layers` on."""
         layers = data.get("num_hidden_layers")
-        first = data.get("max_window_layers", 28) if data.get("sliding_window") else layers
+        first = checked("max_window_layers", int | None, data.get("max_window_layers"))
+        first = layers if not data.get("sliding_window") else 28 if first is None else first
         count = range(layers) if isinstance(layers, int) else ()
         return {"head_dim": 128, "layer_types": tuple(SLIDING if layer >= first else FULL for layer in count)}
 

@@ -121,14 +121,20 @@ def layered_from_hf(
     is what all released models of the family have; it is assumed, with a CourseWarning, where config.json ought to
     say it and does not. Raises ConfigError.
     """
-    nested = data.get("rope_parameters") or {}
+    nested, scaling = data.get("rope_parameters") or {}, data.get("rope_scaling") or {}
     if not isinstance(nested, Mapping) or not {FULL, SLIDING}.issuperset(nested):
         raise unsupported("rope_parameters", nested, f"an object with {FULL!r} and {SLIDING!r}")
+    for part in (scaling, *nested.values()):
+        if not isinstance(part, Mapping | None):
+            raise unsupported("rope_parameters", part, "a JSON object")
+    if scaling.get("type", "default") != "default" and not scaling.get("rope_type"):
+        # transformers 5 keeps its own rope_type, "default", beside such a type, and does not scale at all.
+        raise unsupported("rope_scaling", scaling, "its kind under the name rope_type")
     result = {}
     for layer_type, field in theta_fields.items():
         found = dict(nested.get(layer_type) or {})
         if layer_type == FULL:
-            found |= data.get("rope_scaling") or {}
+            found |= scaling
         if found.get("rope_theta") is None:
             found["rope_theta"] = data.get(field) if field else usual_theta[layer_type]
         if found["rope_theta"] is None:

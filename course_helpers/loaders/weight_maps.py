@@ -212,7 +212,10 @@ LLAMA_META = WeightMap(
         "norm.weight": "final_norm.weight",
         "output.weight": "output_head.weight",
     },
-    dropped={"rope.freqs": "rotary frequencies, computed from params.json"},
+    dropped=dict.fromkeys(
+        ("rope.freqs", "layers.{layer}.attention.inner_attention.rope.freqs"),
+        "rotary frequencies, computed from params.json",
+    ),
 )
 
 QWEN3 = LLAMA.derive(

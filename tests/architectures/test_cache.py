@@ -5,13 +5,27 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_helpers import FAMILIES
+from course_helpers import FAMILIES, load_model
 from course_helpers.architectures.base import LanguageModel
 from course_helpers.architectures.cache import KVCache
-from tests.tiny_models import CONFIGS, EXAMPLES, logits_of, ours, random_ids
+from course_helpers.memory import kv_cache_bytes
+from tests.tiny_models import CONFIGS, EXAMPLES, Data, logits_of, random_ids, theirs
 
-MODELS = {family: ours(config) for family, config in EXAMPLES.items()}
+
+def model_of(config: Data, seed: int = 0) -> LanguageModel:
+    return load_model(theirs(config, seed, deviation=0.1), config=config)
+
+
+MODELS = {family: model_of(config) for family, config in EXAMPLES.items()}
 every_family = pytest.mark.parametrize("family", FAMILIES)
+
+#: One model for each family that has sliding layers, with a window of 7.
+SLIDING = {
+    "qwen3": EXAMPLES["qwen3"] | {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 2},
+    "gemma3": EXAMPLES["gemma3"],
+    "olmo3": EXAMPLES["olmo3"],
+}
+every_sliding_family = pytest.mark.parametrize("family", SLIDING)
 
 
 def in_chunks(
@@ -38,12 +52,12 @@ def same_state(one: tuple, other: tuple) -> bool:
 
 
 @every_family
-@settings(max_examples=25)
-@given(data=st.data(), sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5), seed=st.integers(0, 99))
+@settings(max_examples=40)
+@given(data=st.data(), sizes=st.lists(st.integers(1, 11), min_size=1, max_size=5), seed=st.integers(0, 99))
 def test_any_chunks_give_the_logits_of_one_pass(family, data, sizes, seed):
     config = data.draw(CONFIGS[family])
-    model, ids = ours(config, seed), random_ids(config, 2, sum(sizes), seed)
-    cache = model.make_cache(2, sum(sizes))
+    model, ids = model_of(config, seed), random_ids(config, 2, sum(sizes), seed)
+    cache = model.make_cache(2, sum(sizes) + data.draw(st.integers(0, 9)))
     before = pointers(cache)
     chunked = in_chunks(model, ids, sizes, cache)
     torch.testing.assert_close(chunked, logits_of(model, ids), rtol=0, atol=1e-5)
@@ -51,18 +65,40 @@ def test_any_chunks_give_the_logits_of_one_pass(family, data, sizes, seed):
 
 
 @every_family
+@settings(max_examples=15)
+@given(data=st.data(), prefill=st.integers(1, 25), seed=st.integers(0, 99))
+def test_token_by_token_gives_the_logits_of_one_pass(family, data, prefill, seed):
+    config = data.draw(CONFIGS[family])
+    model, ids = model_of(config, seed), random_ids(config, 2, 45, seed)
+    chunked = in_chunks(model, ids, [prefill, *[1] * (45 - prefill)], model.make_cache(2, 45))
+    torch.testing.assert_close(chunked, logits_of(model, ids), rtol=0, atol=1e-5)
+
+
+@every_sliding_family
+@pytest.mark.parametrize(
+    "sizes", [[6, 1, 1, 1], [7, 1], [8, 1], [7, 7, 7], [6, 8], [1, 13, 1], [20, 1, 2], [3, 5, 6, 1]]
+)
+def test_chunks_meet_at_and_around_the_edge_of_the_window(family, sizes):
+    model, ids = model_of(SLIDING[family]), random_ids(SLIDING[family], 2, sum(sizes))
+    for room in (sum(sizes), 30):
+        chunked = in_chunks(model, ids, sizes, model.make_cache(2, room))
+        torch.testing.assert_close(chunked, logits_of(model, ids), rtol=0, atol=1e-5)
+
+
+@every_family
 @settings(max_examples=25)
 @given(
-    paddings=st.lists(st.integers(0, 7), min_size=1, max_size=4),
-    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    paddings=st.lists(st.integers(0, 20), min_size=1, max_size=4),
+    sizes=st.lists(st.integers(1, 11), min_size=1, max_size=4),
     seed=st.integers(0, 99),
 )
 def test_a_left_padded_row_has_the_logits_it_has_alone(family, paddings, sizes, seed):
-    model, total = MODELS[family], 8 + sum(sizes)
-    ids, padding = random_ids(EXAMPLES[family], len(paddings), total, seed), torch.tensor(paddings)
+    """Also where the padding is longer than a window, and where it does not end with the first chunk."""
+    sizes = [*sizes, max(paddings) + 1]
+    model, ids = MODELS[family], random_ids(EXAMPLES[family], len(paddings), sum(sizes), seed)
+    padding = torch.tensor(paddings)
     whole = logits_of(model, ids, left_padding_B=padding)
-    cache = model.make_cache(len(paddings), total)
-    chunked = in_chunks(model, ids, [8, *sizes], cache, left_padding_B=padding)
+    chunked = in_chunks(model, ids, sizes, model.make_cache(len(paddings), sum(sizes)), left_padding_B=padding)
     for index, skip in enumerate(paddings):
         alone = logits_of(model, ids[index : index + 1, skip:])[0]
         torch.testing.assert_close(whole[index, skip:], alone, rtol=0, atol=1e-5)
@@ -95,25 +131,65 @@ def test_a_cache_of_other_rows_is_refused(family):
 
 
 @every_family
-def test_a_forward_that_fails_leaves_the_position_and_the_padding(family):
-    model, cache = ours(EXAMPLES[family]), MODELS[family].make_cache(2, 10)
-    ids = random_ids(EXAMPLES[family], 2, 4)
+def test_a_cache_of_another_model_is_refused(family):
+    wider = model_of(EXAMPLES["gpt2"] | {"n_embd": 24})
+    cache = wider.make_cache(1, 10)
+    with pytest.raises(ValueError, match="made for another model"):
+        MODELS[family](random_ids(EXAMPLES[family], 1, 4), cache=cache)
+    assert cache.length == 0
+
+
+def broken_pass(model: LanguageModel, ids: torch.Tensor, cache: KVCache, **options: object) -> None:
+    """A forward pass that fails before the last layer."""
 
     def fail(*_: object) -> None:
         raise RuntimeError("half-way")
 
-    def failing_pass(**options: object) -> tuple[int, torch.Tensor | None]:
-        hook = model.blocks[-1].register_forward_pre_hook(fail)
-        with pytest.raises(RuntimeError, match="half-way"):
-            model(ids, cache=cache, **options)
-        hook.remove()
-        return cache.length, cache.left_padding_B
+    hook = model.blocks[-1].register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="half-way"):
+        model(ids, cache=cache, **options)
+    hook.remove()
 
-    assert failing_pass(left_padding_B=torch.tensor([0, 2])) == (0, None)
-    expected = logits_of(model, ids, cache=cache)
-    assert failing_pass() == (4, None)
+
+@every_family
+def test_a_forward_that_fails_leaves_the_position_and_the_padding(family):
+    model, cache, ids = MODELS[family], MODELS[family].make_cache(2, 10), random_ids(EXAMPLES[family], 2, 7)
+    broken_pass(model, ids[:, :4], cache, left_padding_B=torch.tensor([0, 2]))
+    assert (cache.length, cache.left_padding_B) == (0, None)
+    first = logits_of(model, ids[:, :4], cache=cache)
+    broken_pass(model, ids[:, 5:], cache)  # no ring goes round: nothing that is still needed was overwritten
+    assert (cache.length, cache.left_padding_B) == (4, None)
+    both = torch.cat((first, logits_of(model, ids[:, 4:], cache=cache)), dim=1)
+    torch.testing.assert_close(both, logits_of(model, ids), rtol=0, atol=1e-5)
+
+
+@every_sliding_family
+@pytest.mark.parametrize(("filled", "new"), [(4, 4), (9, 1), (9, 3), (0, 8)])
+def test_a_ring_that_was_half_overwritten_is_used_no_more(family, filled, new):
+    model, ids = model_of(SLIDING[family]), random_ids(SLIDING[family], 2, filled + new)
+    cache = model.make_cache(2, 20)
+    if filled:
+        logits_of(model, ids[:, :filled], cache=cache)
+    broken_pass(model, ids[:, filled:], cache)
+    for more in (1, new):
+        with pytest.raises(ValueError, match=r"broke off after it had overwritten .* call cache.reset\(\)"):
+            model(ids[:, :more], cache=cache)
+    assert cache.length == filled
     cache.reset()
-    assert torch.equal(logits_of(model, ids, cache=cache), expected)
+    assert torch.equal(logits_of(model, ids, cache=cache), logits_of(model, ids, cache=model.make_cache(2, 20)))
+
+
+@every_family
+def test_a_pass_that_fails_before_the_first_layer_changes_nothing(family):
+    model, ids = MODELS[family], random_ids(EXAMPLES[family], 2, 12)
+    cache = model.make_cache(2, 20)
+    first = logits_of(model, ids[:, :9], cache=cache)
+    before = state(cache)
+    with pytest.raises(IndexError):
+        model(ids[:, 9:] + 61, cache=cache)  # beyond the vocabulary
+    assert same_state(state(cache), before)
+    both = torch.cat((first, logits_of(model, ids[:, 9:], cache=cache)), dim=1)
+    torch.testing.assert_close(both, logits_of(model, ids), rtol=0, atol=1e-5)
 
 
 @every_family
@@ -124,9 +200,8 @@ def test_a_reset_cache_is_as_good_as_a_new_one_in_the_same_memory(family):
     cache.reset()
     assert cache.length == 0 and cache.left_padding_B is None
     again = logits_of(model, ids.flip(1), cache=cache)
-    assert (
-        torch.equal(again, logits_of(model, ids.flip(1), cache=model.make_cache(2, 12))) and pointers(cache) == memory
-    )
+    new = logits_of(model, ids.flip(1), cache=model.make_cache(2, 12))
+    assert torch.equal(again, new) and pointers(cache) == memory
 
 
 @every_family
@@ -140,10 +215,47 @@ def test_a_cache_may_store_another_type_than_the_model_computes_in(family):
 
 
 @every_family
-def test_cache_bytes_are_two_per_layer_head_and_position(family):
-    config = MODELS[family].config
-    values = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
-    assert MODELS[family].make_cache(3, 7).nbytes == values * 3 * 7 * 4
+@settings(max_examples=25)
+@given(data=st.data(), rows=st.integers(1, 3), room=st.integers(1, 40))
+def test_a_sliding_layer_holds_at_most_its_window(family, data, rows, room):
+    config = FAMILIES[family].config.from_hf(data.draw(CONFIGS[family]))
+    with torch.device("meta"):
+        cache = FAMILIES[family].model(config).make_cache(rows, room)
+    for layer, layer_type in zip(cache.layers, config.layer_plan, strict=True):
+        window = config.sliding_window if layer_type == "sliding_attention" else room
+        assert layer.size == min(window, room)
+        assert (
+            layer.key_BKSD.shape
+            == layer.value_BKSD.shape
+            == (rows, config.num_key_value_heads, layer.size, config.head_dim)
+        )
+    assert cache.nbytes == kv_cache_bytes(config, room, rows, torch.float32)
+
+
+@every_family
+def test_cache_bytes_are_two_per_full_layer_head_and_position(family):
+    """Beyond the window, that is: there the sliding layers grow no more."""
+    model, config = MODELS[family], MODELS[family].config
+    full = config.layer_plan.count("full_attention")
+    values = 2 * full * config.num_key_value_heads * config.head_dim
+    assert model.make_cache(3, 47).nbytes - model.make_cache(3, 7).nbytes == values * 3 * 40 * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "positions", "nbytes"),
+    [
+        ("google/gemma-3-270m", 32768, (3 * 32768 + 15 * 512) * 2 * 256 * 2),
+        ("google/gemma-3-4b-pt", 131072, (5 * 131072 + 29 * 1024) * 2 * 4 * 256 * 2),
+        ("allenai/Olmo-3-1025-7B", 65536, (8 * 65536 + 24 * 4096) * 2 * 32 * 128 * 2),
+        ("allenai/Olmo-3-1125-32B", 65536, (16 * 65536 + 48 * 4096) * 2 * 8 * 128 * 2),
+        ("Qwen/Qwen3-4B", 40960, 36 * 40960 * 2 * 8 * 128 * 2),
+    ],
+)
+def test_caches_of_released_models_are_as_large_as_their_windows_say(name, positions, nbytes):
+    family = next(family for family in FAMILIES.values() if name in family.presets)
+    with torch.device("meta"):
+        cache = family.model(family.presets[name]).make_cache(1, positions, dtype=torch.bfloat16)
+    assert cache.nbytes == nbytes == kv_cache_bytes(family.presets[name], positions)
 
 
 @every_family

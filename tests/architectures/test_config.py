@@ -61,6 +61,44 @@ REFUSED = [
         for bad in (0, -1e-5, "1e-5", float("inf"), float("nan"))
     ],
     ("gpt2", {"activation_function": "relu"}, "activation_function"),
+    *[
+        (family, {name: None}, name)
+        for family in ("qwen3", "qwen3_moe", "gemma3")
+        for name in ("num_key_value_heads", "rms_norm_eps", "hidden_size", "num_hidden_layers")
+    ],
+    *[(family, {"attention_bias": True}, "attention_bias") for family in ("qwen3", "qwen3_moe", "gemma3", "olmo3")],
+    *[(family, {"hidden_act": "gelu"}, "hidden_act") for family in ("qwen3", "qwen3_moe", "olmo3")],
+    *[
+        (family, {"layer_types": plan, "sliding_window": 8, "use_sliding_window": True}, "layer_types")
+        for family in ("qwen3", "gemma3", "olmo3")
+        for plan in (
+            ["full_attention"] * 3,
+            ["full_attention"] * 5,
+            ["full_attention"] * 3 + ["linear"],
+            "full",
+            [4] * 4,
+        )
+    ],
+    ("qwen3", {"layer_types": ["sliding_attention"] * 4, "sliding_window": 8}, "sliding_window"),
+    ("qwen3", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": "2"}, "max_window_layers"),
+    ("qwen3_moe", {"use_sliding_window": True}, "use_sliding_window"),
+    *[
+        ("qwen3_moe", {name: None}, name)
+        for name in ("num_experts", "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob")
+    ],
+    ("qwen3_moe", {"num_experts_per_tok": 9}, "num_experts_per_tok"),
+    ("qwen3_moe", {"mlp_only_layers": [0.5]}, "mlp_only_layers"),
+    ("gemma3", {"query_pre_attn_scalar": None}, "query_pre_attn_scalar"),
+    ("gemma3", {"sliding_window": None}, "sliding_window"),
+    ("olmo3", {"sliding_window": None}, "sliding_window"),
+    ("gemma3", {"hidden_activation": "gelu"}, "hidden_activation"),
+    ("gemma3", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),
+    ("gemma3", {"final_logit_softcapping": 30.0}, "final_logit_softcapping"),
+    ("gemma3", {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
+    ("gemma3", {"model_type": "gemma3"}, "text_config"),
+    ("gemma3", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "rope_type"),
+    ("gemma3", {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+    ("olmo3", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}, "rope_parameters"),
     ("gpt2", {"scale_attn_weights": False}, "scale_attn_weights"),
     ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
     ("gpt2", {"add_cross_attention": True}, "add_cross_attention"),
@@ -174,7 +212,8 @@ def test_a_config_survives_transformers(data):
 @given(data=families)
 def test_our_config_json_means_to_transformers_what_the_original_did(data):
     # Two names of one activation, a default written out, and an alias that transformers carries along.
-    spelled_differently = ("activation_function", "architectures", "n_inner")
+    # And the rule of transformers that gives the list of layer types, which we write out.
+    spelled_differently = ("activation_function", "architectures", "n_inner", "max_window_layers")
     expected, found = (without(as_transformers_reads(d), *spelled_differently) for d in (data, read(data).to_hf()))
     (expected.get("rope_parameters") or {}).pop("type", None)
     assert {name: found.get(name) for name in expected} == expected

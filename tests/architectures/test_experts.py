@@ -1,4 +1,4 @@
-"""A mixture of experts is what a loop over tokens and experts says it is, and asks the device for nothing on the way."""
+"""A mixture of experts is what a loop over tokens and experts says it is, and it asks the device for nothing."""
 
 import pytest
 import torch

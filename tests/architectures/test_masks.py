@@ -122,7 +122,7 @@ def test_the_cache_returns_the_positions_that_the_mask_is_about(window, sizes, s
     cache = KVCache([window], (1, 1, room, 1), torch.float32, CPU)
     for new in sizes:
         start = cache.length
-        cache.begin(1, new, cache.layout)
+        cache.begin(new)
         positions = torch.arange(start, start + new, dtype=torch.float32)[None, None, :, None]
         keys, values = cache.layers[0].update(positions, -positions)
         cache.advance(new, None)

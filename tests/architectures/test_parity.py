@@ -72,7 +72,7 @@ def relative_error(found: torch.Tensor, truth: torch.Tensor) -> float:
 @every_family
 def test_bfloat16_is_as_close_to_the_truth_as_transformers_is(family):
     """The truth: the same bfloat16 weights in float64 arithmetic. Errors are pooled over many models: in a single one,
-    two experts whose scores tie may be chosen differently, by ours, by transformers, or by both."""
+    two experts whose scores tie may be chosen differently by ours, by transformers, or by both."""
     errors = []
 
     @settings(max_examples=60)
@@ -86,8 +86,9 @@ def test_bfloat16_is_as_close_to_the_truth_as_transformers_is(family):
         errors.append([relative_error(found, truth), relative_error(expected, truth)])
 
     measure()
-    our_error, their_error = torch.tensor(errors).pow(2).mean(dim=0).sqrt().tolist()
-    assert our_error <= 1.05 * their_error and our_error <= 0.015
+    ours, transformers = torch.tensor(errors).unbind(dim=1)
+    assert (ours / transformers).median() <= 1.05
+    assert ours.square().mean() <= 1.25**2 * transformers.square().mean() and ours.square().mean() <= 0.015**2
 
 
 @every_family

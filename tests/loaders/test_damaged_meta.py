@@ -207,6 +207,14 @@ def test_a_vocabulary_that_neither_says_is_refused(shards, tmp_path):
     assert refused(tmp_path).what == "a tensor is missing"
 
 
+@pytest.mark.parametrize("shape", [(), (64,), (64, 32, 1)])
+def test_a_vocabulary_is_not_read_off_what_is_no_matrix(shape, tmp_path):
+    meta()(theirs(CONFIG), tmp_path)
+    change(tmp_path / FILES[0], lambda tensors: tensors.update({"tok_embeddings.weight": torch.ones(shape)}))
+    error = refused(tmp_path)
+    assert error.tensor == "tok_embeddings.weight" and error.found == shape and "vocabulary" in error.what
+
+
 @either_file
 @pytest.mark.parametrize("wrap", [lambda p: p, lambda p: {"norm.weight": torch.ones(32), "x": p}])
 def test_code_in_a_file_is_refused_and_does_not_run(name, wrap, tmp_path):

@@ -86,30 +86,23 @@ def test_other_names_are_not_taken_for_metas(names, tmp_path):
         assert checkpoint.format == "pytorch"
 
 
-PLAIN = ["LICENSE.txt", "README.md", "checklist.chk", "params.json", "tokenizer.model"]
-BOTH = ["LICENSE", "README.md", "config.json", "tokenizer.json", "model.safetensors.index.json"]
+SMALL = {"params.json", "tokenizer.model", "LICENSE.txt"}
+BOTH = {"config.json", "tokenizer.json", "model.safetensors.index.json", "a.safetensors"}
+ONE, TWO = "consolidated.00.pth", "consolidated.01.pth"
 
 
 @pytest.mark.parametrize(
-    ("files", "fetched"),
+    ("fetched", "left"),
     [
-        ([*PLAIN, "consolidated.00.pth"], {*PLAIN[3:], "LICENSE.txt", "consolidated.00.pth"}),
-        (
-            [*PLAIN, "consolidated.00.pth", "consolidated.01.pth"],
-            {*PLAIN[3:], "LICENSE.txt", "consolidated.00.pth", "consolidated.01.pth"},
-        ),
-        (
-            [*BOTH, "a.safetensors", *(f"original/{name}" for name in ("consolidated.00.pth", *PLAIN[3:]))],
-            {*BOTH, "a.safetensors", "original/params.json", "original/tokenizer.model"} - {"README.md"},
-        ),
-        (
-            [*BOTH, "a.safetensors", *PLAIN[3:], "consolidated.00.pth"],
-            {*BOTH, "a.safetensors", *PLAIN[3:]} - {"README.md"},
-        ),
+        (SMALL | {ONE}, {"README.md", "checklist.chk"}),
+        (SMALL | {ONE, TWO}, {"README.md", f"mp8/{ONE}"}),
+        (BOTH | {"original/params.json", "original/tokenizer.model"}, {f"original/{ONE}", f"original/{TWO}"}),
+        (BOTH | SMALL, {ONE, "fp16/a.safetensors"}),
     ],
     ids=["Llama 2 7B", "Llama 2 13B", "Llama 3", "both at the top"],
 )
-def test_the_hub_gives_metas_files_only_where_there_are_no_others(files, fetched, monkeypatch):
+def test_the_hub_gives_metas_files_only_where_there_are_no_others(fetched, left, monkeypatch):
+    files = sorted(fetched | left)
     siblings, asked = [SimpleNamespace(rfilename=name) for name in files], {}
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **options: SimpleNamespace(siblings=siblings))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda _, **options: asked.update(options) or "here")
