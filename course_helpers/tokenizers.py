@@ -32,10 +32,12 @@ class Tokenizer:
         template: ChatTemplate | None = None,
         files: Mapping[str, Path] | None = None,
         settings: Mapping[str, Any] | None = None,
+        model_size: int | None = None,
     ):
         self.backend = backend
         self.kind = kind  # which of `tokenizer_kinds.KINDS` it was read from
         self.vocab_size = backend.vocab_size
+        self.id_limit = max(backend.vocab_size, model_size or 0)  # a model may have embeddings to spare, as Qwen3 does
         self.special_ids = frozenset(backend.special.values())
         self.bos_id = bos_id
         self.stop_ids = stop_ids
@@ -52,12 +54,13 @@ class Tokenizer:
         return [self.bos_id, *ids] if wants_bos and self.bos_id is not None else ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of token ids; special tokens leave no trace. Raises ValueError for an id beyond the vocabulary."""
+        """The text of token ids; special tokens leave no trace, and neither do ids that the model has an embedding for
+        and the tokenizer no token. Raises ValueError for an id beyond both."""
         ids = [int(token) for token in ids]
-        strange = [token for token in ids if not 0 <= token < self.vocab_size]
+        strange = [token for token in ids if not 0 <= token < self.id_limit]
         if strange:
             raise ValueError(f"token id {strange[0]} is outside this tokenizer's vocabulary of {self.vocab_size}")
-        return self.backend.decode([token for token in ids if token not in self.special_ids])
+        return self.backend.decode([id for id in ids if id < self.vocab_size and id not in self.special_ids])
 
     def chat(self, messages: Sequence[Message], add_generation_prompt: bool = True, **variables: Any) -> list[int]:
         """Ids of a conversation, by the checkpoint's own template, ready for the model's answer.
@@ -118,4 +121,5 @@ def load_tokenizer(source: object, revision: str | None = None, kind: str | None
         template=chat_template(backend, folder),
         files=folder.files(),
         settings=missing_settings(kind, backend, folder),
+        model_size=folder.size,
     )

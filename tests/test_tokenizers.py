@@ -110,7 +110,8 @@ def test_every_id_can_be_decoded_and_none_beyond(family):
     assert ours.vocab_size == len(transformers_tokenizer(written(family)))
     assert ours.vocab_size == {"qwen3": 1005, "olmo3": 1021}.get(family, VOCABULARY)
     assert all(isinstance(ours.decode([token]), str) for token in range(ours.vocab_size))
-    for token in (-1, ours.vocab_size):
+    assert ours.decode(range(ours.vocab_size, VOCABULARY)) == ""  # embeddings to spare
+    for token in (-1, VOCABULARY):
         with pytest.raises(ValueError, match="outside this tokenizer's vocabulary"):
             ours.decode([token])
 

@@ -30,7 +30,7 @@ def change_weights(folder, change, new_card=True):
     safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
     if new_card:
         card = json.loads((folder / "card.json").read_text())
-        card["weights"]["sha256"] = sha256(path)
+        card["weights"][path.name]["sha256"] = sha256(path)
         (folder / "card.json").write_text(json.dumps(card))
 
 

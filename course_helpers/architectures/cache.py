@@ -92,8 +92,8 @@ class KVCache:
         return sum(layer.key_BKSD.nbytes + layer.value_BKSD.nbytes for layer in self.layers)
 
     def check(self, batch_size: int, new_tokens: int, layout: tuple) -> None:
-        """Raises ValueError if the next `new_tokens` positions of `batch_size` rows do not fit, if the cache is that of a
-        model of another layout (windows, heads, head dimension), or if the pass before this one broke off half-way."""
+        """Raises ValueError if the next `new_tokens` positions of `batch_size` rows do not fit, if the cache is for
+        another layout (windows, heads, head dimension), or if the pass before this one broke off half-way."""
         if layout != self.layout:
             raise ValueError("the cache was made for another model; make one with this model's make_cache")
         if batch_size != self.batch_size:

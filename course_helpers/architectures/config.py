@@ -75,12 +75,12 @@ class ModelConfig:
                 cause="a config.json of another size, or edited by hand",
                 next_step="take config.json from the same place as the weights",
             )
-        if SLIDING in self.layer_plan and self.sliding_window is None:
+        if SLIDING in self.layer_plan and (self.sliding_window or 0) < 1:
             raise ConfigError(
                 "there are sliding layers, but nothing says how far they look back",
                 field="sliding_window",
-                expected="a number of positions",
-                found="nothing",
+                expected="a number of positions, from 1 up",
+                found="nothing" if self.sliding_window is None else repr(self.sliding_window),
                 cause="an incomplete config.json; with Qwen3, use_sliding_window may be false",
                 next_step="take config.json from the same place as the weights",
             )

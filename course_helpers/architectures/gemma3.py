@@ -77,7 +77,7 @@ class Gemma3Config(LlamaConfig):
     @classmethod
     def from_hf(cls, data: Mapping[str, Any]) -> Self:
         if data.get("model_type") in cls.also:  # a multimodal checkpoint: the language part is described within
-            data = TEXT_CONFIG | text_config(data)
+            data = TEXT_CONFIG | text_config(data) | {"quantization_config": data.get("quantization_config")}
         cls.check_accepted(data)
         rope = layered_from_hf(data, THETA_FIELDS, USUAL_THETA)
         return cls(**cls.read_fields(dict(data) | {"rope_parameters": rope}))

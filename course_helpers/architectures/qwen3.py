@@ -37,7 +37,8 @@ class Qwen3Config(LlamaConfig):
 
     @classmethod
     def from_hf(cls, data: Mapping[str, Any]) -> Self:
-        if not data.get("use_sliding_window"):  # the window that stands in every file of the family then means nothing
+        used = checked("use_sliding_window", bool, data.get("use_sliding_window") or False)
+        if not used:  # the window that stands in every file of the family then means nothing
             data = dict(data) | {"sliding_window": None}
         return super().from_hf(data)
 
@@ -46,7 +47,9 @@ class Qwen3Config(LlamaConfig):
         """transformers' own rules: heads of 128; a window, where one is used, from layer `max_window_layers` on."""
         layers = data.get("num_hidden_layers")
         first = checked("max_window_layers", int | None, data.get("max_window_layers"))
-        first = layers if not data.get("sliding_window") else 28 if first is None else first
+        first = 28 if first is None else first
+        if data.get("sliding_window", "left out") is None:
+            first = layers
         count = range(layers) if isinstance(layers, int) else ()
         return {"head_dim": 128, "layer_types": tuple(SLIDING if layer >= first else FULL for layer in count)}
 

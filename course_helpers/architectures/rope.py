@@ -86,7 +86,7 @@ class RopeParameters:
         missing = set(NEEDED[kind]) - set(found)
         for names, what in ((extra, "not implemented for"), (missing, "needed for")):
             for name in sorted(names):
-                raise unsupported(name, found.get(name, "nothing"), f"{what} rope_type {kind!r}")
+                raise unsupported(name or "''", found.get(name, "nothing"), f"{what} rope_type {kind!r}")
         if found.get("low_freq_factor") is not None and found["low_freq_factor"] == found["high_freq_factor"]:
             raise unsupported("high_freq_factor", found["high_freq_factor"], "more than low_freq_factor")
         numbers = {"rope_theta": theta} | found

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_helpers import FAMILIES, CheckpointError, ConfigError, CourseWarning
+from course_helpers.architectures.config import ModelConfig
 from course_helpers.families import family_of
 from tests.tiny_models import CONFIGS, EXAMPLES, Data, families
 
@@ -81,7 +82,16 @@ REFUSED = [
     ],
     ("qwen3", {"layer_types": ["sliding_attention"] * 4, "sliding_window": 8}, "sliding_window"),
     ("qwen3", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": "2"}, "max_window_layers"),
+    ("qwen3", {"use_sliding_window": "no"}, "use_sliding_window"),
+    ("qwen3", {"use_sliding_window": True, "max_window_layers": 2}, "sliding_window"),  # transformers assumes 4096
+    *[
+        ("qwen3", {"use_sliding_window": True, "sliding_window": bad, "max_window_layers": 2}, "sliding_window")
+        for bad in (0, -1, "8", 8.0, True)
+    ],
+    *[(family, {"sliding_window": bad}, "sliding_window") for family in ("gemma3", "olmo3") for bad in (0, -7, 7.0)],
     ("qwen3_moe", {"use_sliding_window": True}, "use_sliding_window"),
+    ("qwen3_moe", {"use_sliding_window": True, "sliding_window": 8}, "use_sliding_window"),
+    ("qwen3_moe", {"decoder_sparse_step": 0}, "decoder_sparse_step"),
     *[
         ("qwen3_moe", {name: None}, name)
         for name in ("num_experts", "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob")
@@ -95,10 +105,35 @@ REFUSED = [
     ("gemma3", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),
     ("gemma3", {"final_logit_softcapping": 30.0}, "final_logit_softcapping"),
     ("gemma3", {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
-    ("gemma3", {"model_type": "gemma3"}, "text_config"),
+    ("gemma3", {"sliding_window_pattern": -1}, "sliding_window_pattern"),
+    *[("gemma3", {"model_type": "gemma3", "text_config": bad}, "text_config") for bad in (None, "text", [])],
+    ("gemma3", {"model_type": "gemma3", "text_config": {"model_type": "llama"}}, "model_type"),
+    ("gemma3", {"model_type": "gemma3", "text_config": {"final_logit_softcapping": 30.0}}, "final_logit_softcapping"),
+    ("gemma3", {"model_type": "gemma3", "text_config": {}, "quantization_config": {"bits": 4}}, "quantization_config"),
     ("gemma3", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "rope_type"),
     ("gemma3", {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
-    ("olmo3", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}, "rope_parameters"),
+    *[
+        (family, {"rope_parameters": bad}, "rope_parameters")
+        for family in ("gemma3", "olmo3")
+        for bad in (
+            {"rope_type": "default", "rope_theta": 1e4},
+            {"full_attention": "linear"},
+            {"full_attention": {"rope_type": "default"}, "linear_attention": {"rope_type": "default"}},
+            ["full_attention"],
+        )
+    ],
+    *[
+        (family, {"rope_scaling": {"rope_type": "yarn", "factor": 2.0} | change}, field)
+        for family in ("gemma3", "olmo3")
+        for change, field in (
+            ({}, "original_max_position_embeddings"),
+            # transformers 5 would truncate all the same, and would not scale at all.
+            ({"original_max_position_embeddings": 16, "truncate": False}, "truncate"),
+            ({"type": "yarn", "rope_type": None, "original_max_position_embeddings": 16}, "rope_scaling"),
+        )
+    ],
+    ("olmo3", {"rope_scaling": "yarn"}, "rope_parameters"),
+    ("qwen3", {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}}, "rope_parameters"),
     ("gpt2", {"scale_attn_weights": False}, "scale_attn_weights"),
     ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
     ("gpt2", {"add_cross_attention": True}, "add_cross_attention"),
@@ -183,6 +218,66 @@ def test_a_missing_rope_theta_is_said_to_be_assumed(family):
     assert config == read(EXAMPLES[family] | {"rope_theta": 10000.0})
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, "ffff"),
+        ({"sliding_window": 8, "max_window_layers": 1}, "ffff"),  # every released file has a window like this
+        ({"use_sliding_window": True, "sliding_window": None, "max_window_layers": 1}, "ffff"),
+        ({"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}, "fsss"),
+        ({"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}, "ssss"),
+        ({"use_sliding_window": True, "sliding_window": 8}, "ffff"),  # from layer 28 on
+    ],
+)
+def test_qwen3_has_a_window_only_where_it_is_used(change, expected):
+    config = read(EXAMPLES["qwen3"] | change)
+    assert plan(config) == expected
+    assert config.sliding_window == (change.get("sliding_window") if change.get("use_sliding_window") else None)
+    assert as_transformers_reads(EXAMPLES["qwen3"] | change)["layer_types"] == list(config.layer_types)
+
+
+def plan(config: ModelConfig) -> str:
+    """The types of the layers, by their first letters."""
+    return "".join(layer_type[0] for layer_type in config.layer_plan)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("google/gemma-3-270m", "sssssf" * 3),
+        ("google/gemma-3-1b-pt", "sssssf" * 4 + "ss"),
+        ("google/gemma-3-4b-pt", "sssssf" * 5 + "ssss"),
+        ("allenai/Olmo-3-1025-7B", "sssf" * 8),
+        ("allenai/Olmo-3-1125-32B", "sssf" * 16),
+        ("Qwen/Qwen3-0.6B", "f" * 28),
+        ("openai-community/gpt2", "f" * 12),
+    ],
+)
+def test_the_plans_of_released_models_are_these(name, expected):
+    presets = {name: preset for family in FAMILIES.values() for name, preset in family.presets.items()}
+    assert plan(presets[name]) == expected
+
+
+@pytest.mark.parametrize(
+    ("step", "dense", "expected"),
+    [(1, [], [True] * 4), (1, [0, 2], [False, True] * 2), (2, [], [False, True] * 2), (2, [3], [0, 1, 0, 0])],
+)
+def test_these_layers_of_a_mixture_have_experts(step, dense, expected):
+    config = read(EXAMPLES["qwen3_moe"] | {"decoder_sparse_step": step, "mlp_only_layers": dense})
+    assert [config.is_sparse(layer) for layer in range(4)] == expected
+
+
+def test_the_number_of_experts_may_have_either_name():
+    data = EXAMPLES["qwen3_moe"]
+    assert read(without(data, "num_experts") | {"num_local_experts": 8}) == read(data)
+
+
+def test_of_a_multimodal_gemma_the_language_part_is_read():
+    text = EXAMPLES["gemma3"] | {"pad_token_id": 3}
+    assert read({"model_type": "gemma3", "text_config": text, "vision_config": {"hidden_size": 8}}) == read(text)
+    assert read({"model_type": "gemma3", "text_config": without(text, "model_type")}) == read(text)
+
+
 @every_family
 def test_fields_that_change_nothing_are_ignored(family):
     harmless = {
@@ -211,9 +306,10 @@ def test_a_config_survives_transformers(data):
 @settings(max_examples=100)
 @given(data=families)
 def test_our_config_json_means_to_transformers_what_the_original_did(data):
-    # Two names of one activation, a default written out, and an alias that transformers carries along.
-    # And the rule of transformers that gives the list of layer types, which we write out.
-    spelled_differently = ("activation_function", "architectures", "n_inner", "max_window_layers")
+    # Two names of one activation, a default written out, an alias that transformers carries along, and the rules that
+    # give the list of layer types, which we write out.
+    rules = ("max_window_layers", "sliding_window_pattern", "_sliding_window_pattern")
+    spelled_differently = ("activation_function", "architectures", "n_inner", *rules)
     expected, found = (without(as_transformers_reads(d), *spelled_differently) for d in (data, read(data).to_hf()))
     (expected.get("rope_parameters") or {}).pop("type", None)
     assert {name: found.get(name) for name in expected} == expected
@@ -226,19 +322,40 @@ any_json = st.recursive(
 )
 
 
+#: Fields that not every config drawn has, but that something is read from.
+MORE_FIELDS = {
+    "hidden_act",
+    "layer_types",
+    "max_window_layers",
+    "num_local_experts",
+    "original_max_position_embeddings",
+    "partial_rotary_factor",
+    "rope_local_base_freq",
+    "rope_parameters",
+    "rope_scaling",
+    "rope_theta",
+    "sliding_window",
+    "sliding_window_pattern",
+    "text_config",
+    "use_sliding_window",
+}
+
+
 @every_family
 @settings(max_examples=400)
 @given(data=st.data())
 def test_no_value_of_any_field_does_more_than_be_refused(family, data):
     config = copy.deepcopy(data.draw(CONFIGS[family]))
-    place = config
-    name = data.draw(st.sampled_from(sorted(config)))
-    if isinstance(config[name], dict) and config[name] and data.draw(st.booleans()):
-        place, name = config[name], data.draw(st.sampled_from(sorted(config[name])))
+    place, name = config, data.draw(st.sampled_from(sorted(config.keys() | MORE_FIELDS)))
+    while isinstance(place.get(name), dict) and place[name] and data.draw(st.booleans()):
+        place = place[name]
+        name = data.draw(st.sampled_from(sorted(place)))
     place[name] = data.draw(any_json)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CourseWarning)
         try:
-            read(config).to_hf()
+            accepted = read(config)
         except CheckpointError as error:
             assert error.field and error.next_step
+        else:
+            assert read(accepted.to_hf()) == accepted
