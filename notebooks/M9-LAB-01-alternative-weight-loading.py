@@ -450,18 +450,18 @@ torch.save(tensors, big_pytorch / "pytorch_model.bin")
 # before. If the peak does not fit, the machine kills the process, however small the model is in the end.
 
 # %% tags=["nbval-ignore-output"]
-from course_helpers.memory import measure_in_fresh_process
+from course_helpers.memory import measure_in_subprocess
 
 import_ours = "from course_helpers import load_model"
 import_theirs = "from transformers import GPT2LMHeadModel"
 folder_name, pytorch_name = repr(str(big)), repr(str(big_pytorch))
 costs = {
-    "PyTorch state dict": measure_in_fresh_process(f"load_model({pytorch_name})", import_ours),
-    "Transformers": measure_in_fresh_process(
+    "PyTorch state dict": measure_in_subprocess(f"load_model({pytorch_name})", import_ours),
+    "Transformers": measure_in_subprocess(
         f"load_model(GPT2LMHeadModel.from_pretrained({folder_name}))",
         f"{import_ours}; {import_theirs}",
     ),
-    "safetensors": measure_in_fresh_process(f"load_model({folder_name})", import_ours),
+    "safetensors": measure_in_subprocess(f"load_model({folder_name})", import_ours),
 }
 model_mb = sum(tensor.nbytes for tensor in tensors.values()) / 2**20
 

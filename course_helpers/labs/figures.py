@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
+    from ..memory import MemoryUse
+
 PEARL, SOFT_GREY, CHARCOAL, NAVY, GOLD = "#FAFAFA", "#F0F4F8", "#2D3748", "#1A365D", "#C9A227"
 SLATE, SKY = "#718096", "#5B8DB8"
 #: For bars and bands that stand side by side, in order.
@@ -170,3 +172,33 @@ def bars(values: Mapping[str, Mapping[str, float]], units: Sequence[str], alt: s
         ax.tick_params(bottom=False, labelbottom=False, left=False)
     axes[0].invert_yaxis()  # the first road on top; the other panels share this axis
     return show(figure, alt)
+
+
+def memory_timeline(
+    use: "MemoryUse", ax: "Axes | None" = None, over_start: bool = False, title: str | None = None
+) -> "Axes":
+    """A measured block from its beginning to its end: the process's own memory, and that of mapped files above it."""
+    if ax is None:
+        ax = new_figure()[1]
+    seconds = [sample.seconds for sample in use.timeline]
+    if use.start_anonymous_mb is None:
+        start = use.start_rss_mb if over_start else 0.0
+        bands = {"resident": [sample.resident_mb - start for sample in use.timeline]}
+    else:
+        start = (use.start_anonymous_mb, use.start_file_mb) if over_start else (0.0, 0.0)
+        bands = {
+            "anonymous: its own": [sample.anonymous_mb - start[0] for sample in use.timeline],
+            "mapped files": [sample.file_mb - start[1] for sample in use.timeline],
+        }
+    ax.stackplot(seconds, *bands.values(), labels=list(bands), colors=SERIES, linewidth=0)
+    peak = use.added_peak_mb if over_start else use.peak_rss_mb
+    ax.axhline(peak, color=CHARCOAL, linewidth=1, linestyle="--")
+    ax.text(seconds[-1], peak, f"peak {peak:,.0f} MiB", color=CHARCOAL, fontsize=9, ha="right", va="bottom")
+    ax.set_xlim(0, seconds[-1])
+    ax.set_ylim(0, max(peak, 1.0) * 1.2)
+    ax.set_xlabel("seconds", color=CHARCOAL, fontsize=9)
+    ax.set_ylabel("MiB over the start" if over_start else "MiB", color=CHARCOAL, fontsize=9)
+    ax.legend(loc="upper left", fontsize=9, frameon=False, labelcolor=CHARCOAL, ncols=2)
+    if title:
+        ax.set_title(title, fontsize=10, color=NAVY)
+    return ax
