@@ -15,6 +15,7 @@ from .errors import ConfigError
 from .loaders.weight_maps import (
     GEMMA3,
     GPT2,
+    GPT2_TF,
     LLAMA,
     LLAMA_META,
     OLMO3,
@@ -47,7 +48,7 @@ FAMILIES: dict[str, Family] = {
         title="GPT-2",
         config=gpt2.GPT2Config,
         model=gpt2.GPT2Model,
-        weight_maps=(GPT2,),
+        weight_maps=(GPT2, GPT2_TF),
         presets=gpt2.PRESETS,
         tiny="tiny-gpt2",
         tokenizer="byte-level BPE (tiktoken)",

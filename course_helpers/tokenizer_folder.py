@@ -25,6 +25,8 @@ FILES = (
     "added_tokens.json",
     "chat_template.jinja",
 )
+#: GPT-2's files under OpenAI's names, and under those that a saved checkpoint gives them: transformers knows no others.
+OPENAI_FILES = {"encoder.json": "vocab.json", "vocab.bpe": "merges.txt"}
 
 #: Vocabulary sizes that configs leave out because transformers knows them.
 DEFAULT_SIZES = {"gemma3": 262_208, "gemma3_text": 262_208}
@@ -51,8 +53,9 @@ class TokenizerFolder:
         )
 
     def files(self) -> dict[str, Path]:
-        """The tokenizer's files that there are, by their names in the folder."""
-        return {name: self.path / name for name in FILES if (self.path / name).is_file()}
+        """The tokenizer's files that there are, by the names that they have in Hugging Face's layout."""
+        places = {new: self.path / name for name, new in OPENAI_FILES.items() if (self.path / name).is_file()}
+        return places | {name: self.path / name for name in FILES if (self.path / name).is_file()}
 
     def read(self, name: str) -> dict[str, Any]:
         """A JSON file, or nothing where there is none."""
@@ -60,8 +63,10 @@ class TokenizerFolder:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """config.json, and what it says only about the language part of a multimodal model; params.json of Meta's."""
+        """config.json, and what it says only about the language part of a multimodal model; params.json of Meta's; the
+        size of the vocabulary of OpenAI's hparams.json."""
         config = self.read("config.json") or self.read("params.json")
+        config = config or {"vocab_size": self.read("hparams.json").get("n_vocab")}
         language = config.get("text_config")
         stated = {key: value for key, value in config.items() if value is not None}
         return language | stated if isinstance(language, dict) else stated

@@ -4,15 +4,17 @@ tokenizer.json   the file of Hugging Face's tokenizers library, which tells ever
 tiktoken         Meta's tokenizer.model of Llama 3
 sentencepiece    Meta's tokenizer.model of Llama 2
 vocab.json       GPT-2's pair of files: vocab.json (token -> id) and merges.txt
+encoder.json     the same pair under OpenAI's own names: encoder.json and vocab.bpe
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from .errors import CheckpointError
 from .loaders.files import read_json
 from .tokenizer_backends import Backend, JsonBackend, TiktokenBackend
-from .tokenizer_folder import TokenizerFolder, damaged, read_text
+from .tokenizer_folder import OPENAI_FILES, TokenizerFolder, damaged, read_text
 from .tokenizer_model import MODEL_FILES, check_ranks, is_tiktoken, sentencepiece_backend, tiktoken_backend
 
 #: How GPT-2 cuts text into pieces before merging: a constant, part of the published tokenizer.
@@ -36,8 +38,8 @@ def byte_characters() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {chr(256 + index): byte for index, byte in enumerate(others)}
 
 
-def gpt2_backend(folder: TokenizerFolder) -> Backend:
-    path, merges_path = folder.find("vocab.json"), folder.find("merges.txt")
+def gpt2_backend(folder: TokenizerFolder, names: tuple[str, str] = ("vocab.json", "merges.txt")) -> Backend:
+    path, merges_path = map(folder.find, names)
     folder.check_prefix(usual=False)
     vocabulary = read_json(path)
     to_byte = byte_characters()
@@ -51,7 +53,7 @@ def gpt2_backend(folder: TokenizerFolder) -> Backend:
             field=str(error),
             expected="tokens in GPT-2's byte characters, and <|endoftext|>",
             found="something else",
-            cause="the vocab.json of another family",
+            cause="the vocabulary of another family",
             next_step="take the tokenizer from the same place as the weights",
         ) from error
     if not all(type(id) is int for id in (*vocabulary.values(), *end.values())):
@@ -64,7 +66,7 @@ def gpt2_backend(folder: TokenizerFolder) -> Backend:
 
 
 def check_merges(path: Path, vocabulary: Mapping[str, int]) -> None:
-    """merges.txt must tell the same story as vocab.json: a token for every merge, numbered in order, and no more."""
+    """The merges must tell the same story as the vocabulary: a token for each, numbered in order, and no more."""
     lines = read_text(path).splitlines()
     merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
     pairs = [(" ".join(pair), vocabulary.get("".join(pair)), 256 + index) for index, pair in enumerate(merges)]
@@ -76,9 +78,9 @@ def check_merges(path: Path, vocabulary: Mapping[str, int]) -> None:
             "the tokenizer's two files disagree",
             file=path,
             field=pair,
-            expected=f"id {expected} in vocab.json: merges are numbered in order, after the 256 bytes",
+            expected=f"id {expected} in the vocabulary: merges are numbered in order, after the 256 bytes",
             found=found,
-            cause="vocab.json and merges.txt of two different tokenizers",
+            cause="a vocabulary and merges of two different tokenizers",
             next_step="take both from the same checkpoint",
         )
 
@@ -89,6 +91,7 @@ KINDS: dict[str, Callable[[TokenizerFolder], Backend]] = {
     "tiktoken": tiktoken_backend,
     "sentencepiece": sentencepiece_backend,
     "vocab.json": gpt2_backend,
+    "encoder.json": functools.partial(gpt2_backend, names=tuple(OPENAI_FILES)),
 }
 
 
@@ -99,4 +102,4 @@ def recognise(folder: TokenizerFolder) -> str:
     for name in MODEL_FILES:
         if (folder.path / name).is_file():
             return "tiktoken" if is_tiktoken(folder.path / name) else "sentencepiece"
-    return "vocab.json" if (folder.path / "vocab.json").is_file() else "tokenizer.json"
+    return next((name for name in ("vocab.json", "encoder.json") if (folder.path / name).is_file()), "tokenizer.json")

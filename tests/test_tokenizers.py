@@ -173,7 +173,7 @@ def test_the_kind_is_told_by_the_files_and_not_by_the_family(tmp_path):
     assert load_tokenizer(folder).kind == "tiktoken"
     shutil.copy(written("llama3") / "tokenizer.json", folder)
     assert load_tokenizer(folder).kind == "tokenizer.json"
-    assert set(KINDS) == {"vocab.json", "sentencepiece", "tiktoken", "tokenizer.json"}
+    assert set(KINDS) == {"encoder.json", "vocab.json", "sentencepiece", "tiktoken", "tokenizer.json"}
     with pytest.raises(ValueError, match="no kind of tokenizer called 'bpe': choose one of"):
         load_tokenizer(folder, kind="bpe")
 

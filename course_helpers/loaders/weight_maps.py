@@ -24,6 +24,8 @@ class Rule:
     targets: tuple[str, ...]
     #: The checkpoint stores (input, output), as GPT-2's Conv1D does; nn.Linear wants (output, input).
     transpose: bool = False
+    #: The checkpoint has a dimension of length 1 before the others, as TensorFlow's convolutions of width 1 do.
+    squeeze: bool = False
     #: Set: rows of a head come in pairs (2 i, 2 i + 1), as in Meta's files; ours in halves (i, i + head_dim / 2).
     interleaved: bool = False
     #: Set: the tensor is one of several equal blocks of rows, (which, of how many), of one expert's matrix.
@@ -35,6 +37,8 @@ class Rule:
 
     def to_ours(self, tensor: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
         """The values that one checkpoint tensor holds for parameters of the given shapes. Views wherever possible."""
+        if self.squeeze:
+            tensor = tensor.squeeze(0)
         if self.transpose:
             tensor = tensor.T
         if self.interleaved:
@@ -46,7 +50,8 @@ class Rule:
         tensor = torch.cat(list(parameters)) if len(parameters) > 1 else self.region(parameters[0])
         if self.interleaved:
             tensor = tensor.unflatten(0, (-1, 2, self.head_dim // 2)).transpose(1, 2).flatten(0, 2)
-        return tensor.T.contiguous() if self.transpose else tensor
+        tensor = tensor.T.contiguous() if self.transpose else tensor
+        return tensor.unsqueeze(0) if self.squeeze else tensor
 
     def region(self, parameter: Tensor) -> Tensor:
         """The part of a parameter that this rule is about, as a view: all of it, or some rows of one expert."""
@@ -63,7 +68,8 @@ class Rule:
         """The shape that the checkpoint tensor must have, given the shapes of our parameters."""
         parts = [self.shape_in(shape) for shape in shapes]
         shape = (sum(part[0] for part in parts), *parts[0][1:])
-        return shape[::-1] if self.transpose else shape
+        shape = shape[::-1] if self.transpose else shape
+        return (1, *shape) if self.squeeze else shape
 
     @property
     def changes(self) -> bool:
@@ -72,7 +78,8 @@ class Rule:
 
     def describe(self) -> str:
         """What is done to the tensor, in a word or two, for reports."""
-        steps = ["transpose"] * self.transpose + [f"split in {len(self.targets)}"] * (len(self.targets) > 1)
+        steps = ["squeeze"] * self.squeeze + ["transpose"] * self.transpose
+        steps += [f"split in {len(self.targets)}"] * (len(self.targets) > 1)
         steps += ["pairs to halves"] * self.interleaved + [f"into expert {self.expert}"] * (self.expert is not None)
         return ", ".join(steps) or "as it is"
 
@@ -128,6 +135,11 @@ def placeholders(pattern: str, config: ModelConfig) -> list[dict[str, int]]:
     return numbers
 
 
+QUERY_KEY_VALUE = {
+    kind: tuple(f"blocks.{{layer}}.attention.{part}.{kind}" for part in ("query", "key", "value"))
+    for kind in ("weight", "bias")
+}
+
 #: GPT-2 as Hugging Face distributes it. The matrices are Conv1D weights, stored (input, output), and query, key and
 #: value are one tensor. `attn.c_proj` is square: forget its transpose and every shape still fits.
 GPT2 = WeightMap(
@@ -138,21 +150,8 @@ GPT2 = WeightMap(
         "{trunk}wpe.weight": "position_embedding.weight",
         "{trunk}h.{layer}.ln_1.weight": "blocks.{layer}.attention_norm.weight",
         "{trunk}h.{layer}.ln_1.bias": "blocks.{layer}.attention_norm.bias",
-        "{trunk}h.{layer}.attn.c_attn.weight": Rule(
-            (
-                "blocks.{layer}.attention.query.weight",
-                "blocks.{layer}.attention.key.weight",
-                "blocks.{layer}.attention.value.weight",
-            ),
-            transpose=True,
-        ),
-        "{trunk}h.{layer}.attn.c_attn.bias": Rule(
-            (
-                "blocks.{layer}.attention.query.bias",
-                "blocks.{layer}.attention.key.bias",
-                "blocks.{layer}.attention.value.bias",
-            ),
-        ),
+        "{trunk}h.{layer}.attn.c_attn.weight": Rule(QUERY_KEY_VALUE["weight"], transpose=True),
+        "{trunk}h.{layer}.attn.c_attn.bias": Rule(QUERY_KEY_VALUE["bias"]),
         "{trunk}h.{layer}.attn.c_proj.weight": Rule(("blocks.{layer}.attention.output.weight",), transpose=True),
         "{trunk}h.{layer}.attn.c_proj.bias": "blocks.{layer}.attention.output.bias",
         "{trunk}h.{layer}.ln_2.weight": "blocks.{layer}.feed_forward_norm.weight",
@@ -169,6 +168,42 @@ GPT2 = WeightMap(
         "{trunk}h.{layer}.attn.bias": "the causal mask, a constant that old files carry under a misleading name",
         "{trunk}h.{layer}.attn.masked_bias": "the value written into masked scores, a constant",
     },
+)
+
+#: GPT-2 as OpenAI published it. Its matrices are the kernels of convolutions one token wide, (1, input, output): this
+#: is where Conv1D comes from. None of OpenAI's files has a head of its own; the row for one is there to be missed when
+#: a config asks for it.
+GPT2_TF = WeightMap(
+    layout="openai",
+    rows={
+        "model/wte": "token_embedding.weight",
+        "model/wpe": "position_embedding.weight",
+        "model/h{layer}/ln_1/g": "blocks.{layer}.attention_norm.weight",
+        "model/h{layer}/ln_1/b": "blocks.{layer}.attention_norm.bias",
+        "model/h{layer}/attn/c_attn/w": Rule(QUERY_KEY_VALUE["weight"], transpose=True, squeeze=True),
+        "model/h{layer}/attn/c_attn/b": Rule(QUERY_KEY_VALUE["bias"]),
+        "model/h{layer}/attn/c_proj/w": Rule(("blocks.{layer}.attention.output.weight",), transpose=True, squeeze=True),
+        "model/h{layer}/attn/c_proj/b": "blocks.{layer}.attention.output.bias",
+        "model/h{layer}/ln_2/g": "blocks.{layer}.feed_forward_norm.weight",
+        "model/h{layer}/ln_2/b": "blocks.{layer}.feed_forward_norm.bias",
+        "model/h{layer}/mlp/c_fc/w": Rule(("blocks.{layer}.feed_forward.up.weight",), transpose=True, squeeze=True),
+        "model/h{layer}/mlp/c_fc/b": "blocks.{layer}.feed_forward.up.bias",
+        "model/h{layer}/mlp/c_proj/w": Rule(("blocks.{layer}.feed_forward.down.weight",), transpose=True, squeeze=True),
+        "model/h{layer}/mlp/c_proj/b": "blocks.{layer}.feed_forward.down.bias",
+        "model/ln_f/g": "final_norm.weight",
+        "model/ln_f/b": "final_norm.bias",
+        "model/lm_head": "output_head.weight",
+    },
+)
+#: What a training run saves beside the weights: for each of them two averages that Adam keeps, and its progress.
+GPT2_TF = GPT2_TF.derive(
+    {},
+    dropped={
+        f"{name}/{slot}": "an average of gradients that Adam keeps, for training only"
+        for name in GPT2_TF.rows
+        for slot in ("Adam", "Adam_1")
+    }
+    | dict.fromkeys(("beta1_power", "beta2_power", "global_step"), "how far the training was, for training only"),
 )
 
 #: Llama 2, 3, 3.1, 3.2 as Hugging Face distributes them.
