@@ -5,16 +5,9 @@ import json
 import pytest
 import stories
 import torch
-from build import (
-    CONTINUED_STORIES,
-    HELD_OUT_SEED,
-    HELD_OUT_STORIES,
-    RECIPES,
-    TRAIN_SEED,
-    TRAIN_STORIES,
-    continued,
-    marked,
-)
+from build import CONTINUED_STORIES, HELD_OUT_SEED, HELD_OUT_STORIES, TRAIN_SEED, TRAIN_STORIES, continued
+from lessons import marked
+from recipes import RECIPES
 from story_parser import parse
 
 from course_helpers import FAMILIES, load_model, load_tokenizer
@@ -68,11 +61,13 @@ def test_every_family_has_its_recipe_and_its_checkpoint():
 
 @each
 def test_the_files_are_those_that_the_card_describes(folder):
-    card, files = card_of(folder), {path.name: path for path in folder.glob("*.safetensors")}
-    assert files.keys() == card["weights"].keys()
-    for name, path in files.items():
-        assert path.stat().st_size == card["weights"][name]["bytes"] <= LARGEST
-        assert sha256(path) == card["weights"][name]["sha256"]
+    card = card_of(folder)
+    listed = card["weights"] | card["files"]
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    assert files.keys() == listed.keys() | {"card.json"}
+    for name, described in listed.items():
+        assert files[name].stat().st_size == described["bytes"] <= LARGEST
+        assert sha256(files[name]) == described["sha256"]
     model = load_model(folder)
     assert model.num_parameters() == card["parameters"]
     assert model.config == RECIPES[folder.name].config
@@ -132,5 +127,5 @@ def test_stories_that_the_model_goes_on_with_are_told_by_the_grammar(folder):
     card, tokenizer = card_of(folder)["told_on"], load_tokenizer(folder)
     texts = [story.text for story in stories.stories(CONTINUED_STORIES, HELD_OUT_SEED)]
     told = continued(load_model(folder, dtype=torch.float32), tokenizer, texts)
-    assert sum(parse(text) is not None for text in told) == card["right"]
+    assert sum(parse(text) is not None for text in told) == card["right"] >= 0.9 * card["openings"]
     assert len(set(told)) > 0.9 * len(told)
