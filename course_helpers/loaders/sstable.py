@@ -56,8 +56,8 @@ class Cursor:
             byte = self.number(1)
             value |= (byte & 0x7F) << shift
             shift, more = shift + 7, byte & 0x80
-        if more or value >= limit:
-            raise Damage(f"a number below {limit}", "a larger one, or one that does not end")
+        if more or value >= limit or (shift > 7 and not byte):
+            raise Damage(f"a number below {limit}, written as short as can be", "another one, or one without an end")
         return value
 
 

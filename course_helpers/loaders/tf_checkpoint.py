@@ -28,6 +28,7 @@ class TensorFlowFile:
         for entry in self.tensors.values():
             used[entry.shard] = max(entry.end, used.get(entry.shard, 0))
         self.shards = {number: path.with_suffix(f".data-{number:05}-of-{shards:05}") for number in sorted(used)}
+        self.paths = [path, *self.shards.values()]  # all that the checkpoint is made of
         for number, shard in self.shards.items():
             check_size(shard, used[number])
 

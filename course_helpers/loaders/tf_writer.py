@@ -42,7 +42,8 @@ def write_bundle(prefix: Path, tensors: Mapping[str, Tensor], block_bytes: int =
                 rows[name.encode()] = entry(tensor, start, masked_crc32c(content))
         index.write_bytes(table(rows, block_bytes))
         os.replace(data, prefix.with_name(f"{prefix.name}.data-00000-of-00001"))
-        return index.replace(prefix.with_name(f"{prefix.name}.index"))
+        os.replace(index, prefix.with_name(f"{prefix.name}.index"))
+    return prefix.with_name(f"{prefix.name}.index")
 
 
 def header() -> bytes:
@@ -79,7 +80,7 @@ def table(rows: Mapping[bytes, bytes], block_bytes: int) -> bytes:
     content, bounds = bytearray(), []
     for block in blocks(rows.items(), block_bytes):
         bounds.append((block[-1][0], append(content, block, RESTART)))
-    bounds[-1] = (successor(bounds[-1][0]), bounds[-1][1])
+    bounds[-1:] = [(successor(bound), place) for bound, place in bounds[-1:]]
     metaindex = append(content, [], RESTART)
     footer = metaindex + append(content, bounds, 1)
     return bytes(content + footer.ljust(FOOTER_BYTES - 8, b"\0") + MAGIC.to_bytes(8, "little"))
