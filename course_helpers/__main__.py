@@ -20,15 +20,18 @@ def add_loading_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=DTYPES, help="that of the checkpoint unless given")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps; default: cpu")
     parser.add_argument("--strategy", choices=STRATEGIES, default="stream")
+    parser.add_argument("--revision", help="branch, tag or commit of a hub model; its newest unless given")
 
 
 def load_from(arguments: argparse.Namespace):
     dtype = DTYPES[arguments.dtype] if arguments.dtype else None
-    return load_model(arguments.source, dtype, arguments.device, arguments.strategy)
+    return load_model(arguments.source, dtype, arguments.device, arguments.strategy, revision=arguments.revision)
 
 
 def run_load(arguments: argparse.Namespace) -> int:
-    print(load_from(arguments).load_report)
+    report = load_from(arguments).load_report
+    print(report)
+    print(f"from {report.origin}")
     return 0
 
 
@@ -41,7 +44,7 @@ def run_validate(arguments: argparse.Namespace) -> int:
 
 
 def run_generate(arguments: argparse.Namespace) -> int:
-    tokenizer = load_tokenizer(arguments.source)
+    tokenizer = load_tokenizer(arguments.source, arguments.revision)
     if arguments.chat:
         ids = tokenizer.chat([{"role": "user", "content": arguments.prompt}])
     else:

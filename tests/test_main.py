@@ -1,6 +1,7 @@
 """The command line: text on standard output, everything else on standard error, and an honest exit status."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -8,7 +9,9 @@ import pytest
 
 from course_helpers import FAMILIES
 from course_helpers.__main__ import main
+from course_helpers.loaders.hub_budget import readable
 from tests.bundled import FOLDERS, each
+from tests.loaders.fake_hub import Repository, files_of, running
 
 
 @each
@@ -39,6 +42,24 @@ def test_load_accounts_for_every_tensor(capsys):
     printed = capsys.readouterr().out
     assert "as bfloat16" in printed
     assert "h.3.attn.c_attn.weight" in printed and "transpose, split in 3" in printed
+
+
+def test_a_hub_model_is_announced_on_standard_error_and_reported_on_standard_output(tmp_path):
+    with running() as hub:
+        hub.repositories["owner/name"] = Repository()
+        files = files_of(FOLDERS["tiny-gpt2"])
+        commit = hub.repositories["owner/name"].commit(files, "main", "v1")
+        settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1"}
+        command = [sys.executable, "-m", "course_helpers", "load", "owner/name", "--revision", "v1"]
+        environment = os.environ | settings | {"TRANSFORMERS_OFFLINE": "0"}
+        result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+    size = readable(sum(map(len, files.values())) - len(files["config.json"]))
+    assert f"owner/name at {commit[:12]}: {size} to fetch" in result.stderr
+    assert "Licence: apache-2.0; not gated. Disk: " in result.stderr and "Memory: 3.8 MB" in result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("gpt2: ") and lines[-1] == f"from owner/name at {commit}"
+    assert "to fetch" not in result.stdout
 
 
 def test_validate_writes_json_too(tmp_path, capsys):

@@ -36,21 +36,28 @@ def load_model(
     if strategy not in STRATEGIES:
         raise ValueError(f"unknown strategy {strategy!r}; there are: {', '.join(STRATEGIES)}")
     started = time.perf_counter()
-    with open_checkpoint(source, config, revision) as checkpoint:
+    with open_checkpoint(source, config, revision, dtype=dtype, device=device) as checkpoint:
         job = prepare(checkpoint, dtype, torch.device(device))
         model = STRATEGIES[strategy](job).eval()
         model.load_report = report(job, model, strategy, time.perf_counter() - started)
     return model
 
 
-def load_weights(model: LanguageModel, source: object, *, revision: str | None = None) -> LoadReport:
+def load_weights(
+    model: LanguageModel,
+    source: object,
+    *,
+    config: Mapping[str, Any] | None = None,
+    revision: str | None = None,
+) -> LoadReport:
     """Replace the weights of a model in hand: all of them, or (with CheckpointError) none.
 
     Every new tensor is read before the first old one is overwritten, so a file that turns out to be unreadable
-    half-way leaves the model as it was; for that the peak is twice the model.
+    half-way leaves the model as it was; for that the peak is twice the model. `config`: as for `load_model`; it must
+    say what the model's own config says.
     """
     started = time.perf_counter()
-    with open_checkpoint(source, revision=revision) as checkpoint:
+    with open_checkpoint(source, config, revision, dtype=model.dtype, device=model.device) as checkpoint:
         if checkpoint.config is not None:
             check_same_config(checkpoint, model.config)
         job = prepare(checkpoint, model.dtype, model.device, model.config)

@@ -120,14 +120,22 @@ class Checkpoint:
         self.close()
 
 
-def open_checkpoint(source: object, config: Mapping[str, Any] | None = None, revision: str | None = None) -> Checkpoint:
+def open_checkpoint(
+    source: object,
+    config: Mapping[str, Any] | None = None,
+    revision: str | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+) -> Checkpoint:
     """Open a checkpoint, whatever it is, without reading its tensors (several files of Meta's: only their norms).
 
     `source`: a folder in Hugging Face's layout or in Meta's (consolidated.*.pth with params.json, also in a subfolder
     "original"; where there are both, Hugging Face's is taken), a single weight file, the name of a bundled checkpoint
     ("tiny-gpt2"), a hub id ("openai-community/gpt2"), a live Transformers model, or a state dict. `config` is for
-    sources that carry none, and goes before what they carry. Raises CheckpointError for anything missing, damaged,
-    unsafe or not recognised.
+    sources that carry none, and goes before what they carry. `revision`: a branch, tag or commit of a hub model; what
+    is opened is one commit, and `origin` names it. `dtype` and `device` are for the check of memory before a download.
+    Raises CheckpointError for anything missing, damaged, unsafe or not recognised.
     """
     if isinstance(source, nn.Module):
         live = getattr(source, "config", None)
@@ -137,25 +145,26 @@ def open_checkpoint(source: object, config: Mapping[str, Any] | None = None, rev
         return Checkpoint(format, [MemoryTensors(source.state_dict())], config or found, "live model")
     if isinstance(source, Mapping):
         return Checkpoint("state_dict", [MemoryTensors(source)], config, "state dict")
-    path = resolve(source, revision)
+    path = resolve(source, revision, dtype=dtype, device=device)
     folder = path if path.is_dir() else path.parent
     if config is None:
         config = read_json(folder / "config.json") if (folder / "config.json").exists() else None
     files, format = open_files(path)
     if config is None and format == "meta":
         config = meta.config_of(files[0])
-    return Checkpoint(format, files, config, str(path))
+    return Checkpoint(format, files, config, hub.pinned_name(path) or str(path))
 
 
-def resolve(source: object, revision: str | None = None, weights: bool = True) -> Path:
-    """The local path of a folder, a file, a bundled checkpoint's name or a hub id. Raises CheckpointError."""
+def resolve(source: object, revision: str | None = None, weights: bool = True, **loaded_as: Any) -> Path:
+    """The local path of a folder, a file, a bundled checkpoint's name or a hub id (`loaded_as`: see `hub.download`).
+    Raises CheckpointError."""
     path = Path(str(source)).expanduser()
     if str(source) and path.exists():
         return path
     if str(source) and (BUNDLED / str(source) / "config.json").exists():
         return BUNDLED / str(source)
     if hub.HUB_ID.fullmatch(str(source)) and path.suffix not in READERS:
-        return hub.download(str(source), revision, weights)
+        return hub.download(str(source), revision, weights, **loaded_as)
     raise CheckpointError(
         "there is no such checkpoint",
         file=path,

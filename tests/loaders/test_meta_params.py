@@ -8,12 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_helpers import CheckpointError, load_model
+from course_helpers import CheckpointError, load_model, load_weights
 from course_helpers.architectures.llama import LLAMA_2_PRESETS, LLAMA_3_PRESETS, LlamaConfig
 from course_helpers.errors import ConfigError
 from course_helpers.loaders.meta import config_from_params
 from tests.formats import META_CONFIG, meta
-from tests.loaders.refusals import refusal, refusal_in_hand
+from tests.loaders.refusals import assert_untouched, refusal, refusal_in_hand
 from tests.tiny_models import Data, same_parameters, theirs
 
 LLAMA_2 = {"multiple_of": 256, "norm_eps": 1e-5, "vocab_size": -1}
@@ -131,6 +131,30 @@ def test_scaling_by_an_unknown_factor_is_refused_and_says_how_to_go_on(tmp_path)
     scaling = {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     config = META_CONFIG | {"rope_scaling": scaling | {"original_max_position_embeddings": 8192}}
     assert load_model(tmp_path, config=config).config.rope_parameters.factor == 32.0
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("use_scaled_rope", True), ("moe", {"num_experts": 8}), ("norm_eps", None)]
+)
+def test_what_the_file_leaves_open_can_be_said_for_a_model_in_hand_as_well(field, value, tmp_path):
+    meta(2)(theirs(META_CONFIG), tmp_path)
+    written(tmp_path, SMALL | {field: value})
+    model = load_model(theirs(META_CONFIG, seed=5))
+    assert refusal_in_hand(model, tmp_path).field in (field, "rope_scaling_factor")
+    report = load_weights(model, tmp_path, config=META_CONFIG)
+    assert same_parameters(model, load_model(tmp_path, config=META_CONFIG))
+    assert same_parameters(model, load_model(theirs(META_CONFIG))) and report.format == "meta"
+
+
+@pytest.mark.parametrize("change", [{"rope_theta": 5e5}, {"rms_norm_eps": 1e-6}, {"num_key_value_heads": 8}])
+def test_a_config_that_is_not_the_models_is_refused_with_the_model_untouched(change, tmp_path):
+    meta(2)(theirs(META_CONFIG), tmp_path)
+    written(tmp_path, SMALL | {"use_scaled_rope": True})
+    model = load_model(theirs(META_CONFIG, seed=5))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(CheckpointError, match="config is not the model's"):
+        load_weights(model, tmp_path, config=META_CONFIG | change)
+    assert_untouched(model, before)
 
 
 def test_a_llama_3_without_its_base_frequency_is_refused(tmp_path):
