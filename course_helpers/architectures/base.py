@@ -57,13 +57,13 @@ class LanguageModel(nn.Module):
         batch_size, new_tokens = token_ids_BT.shape
         start = 0
         if cache is not None:
-            cache.check(batch_size, new_tokens, self.cache_layout)
+            cache.check(batch_size, new_tokens, self.cache_layout, id(self))
             start = cache.length
             left_padding_B = cache.padding(left_padding_B)
         contexts = self.contexts(start, new_tokens, left_padding_B, None if cache is None else cache.max_length)
         x_BTE = self.embed(token_ids_BT, contexts[self.config.layer_plan[0]].positions_BT)
         if cache is not None:
-            cache.begin(new_tokens)
+            cache.begin(new_tokens, id(self))
         for index, (block, layer_type) in enumerate(zip(self.blocks, self.config.layer_plan, strict=True)):
             x_BTE = block(x_BTE, contexts[layer_type], cache.layers[index] if cache is not None else None)
         if cache is not None:

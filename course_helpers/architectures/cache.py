@@ -91,11 +91,14 @@ class KVCache:
         """Bytes held, whether filled yet or not."""
         return sum(layer.key_BKSD.nbytes + layer.value_BKSD.nbytes for layer in self.layers)
 
-    def check(self, batch_size: int, new_tokens: int, layout: tuple) -> None:
+    def check(self, batch_size: int, new_tokens: int, layout: tuple, model: int) -> None:
         """Raises ValueError if the next `new_tokens` positions of `batch_size` rows do not fit, if the cache is for
-        another layout (windows, heads, head dimension), or if the pass before this one broke off half-way."""
+        another layout (windows, heads, head dimension), if the text in it was begun by another model (`model` is the
+        id of the one that asks), or if the pass before this one broke off half-way."""
         if layout != self.layout:
             raise ValueError("the cache was made for another model; make one with this model's make_cache")
+        if self.length and model != self.model:  # keys and values of one model mean nothing to another of equal shape
+            raise ValueError("the text in the cache was begun by another model; call cache.reset() and begin it again")
         if batch_size != self.batch_size:
             raise ValueError(f"the cache was made for {self.batch_size} rows, but {batch_size} came in")
         if self.length + new_tokens > self.max_length:
@@ -109,8 +112,9 @@ class KVCache:
                 "call cache.reset() and begin the text again"
             )
 
-    def begin(self, new_tokens: int) -> None:
-        """Called by the model before its first layer stores anything."""
+    def begin(self, new_tokens: int, model: int | None = None) -> None:
+        """Called by the model (`model`: its id) before its first layer stores anything."""
+        self.model = model
         self.overwriting = any(self.length + new_tokens > layer.size for layer in self.layers)
 
     def padding(self, left_padding_B: Tensor | None) -> Tensor | None:
@@ -130,6 +134,7 @@ class KVCache:
     def reset(self) -> None:
         """Forget everything and start a new text in the same memory."""
         self.length = 0
+        self.model: int | None = None
         self.left_padding_B: Tensor | None = None
         self.overwriting = False  # a pass is under way that takes the place of old positions in some ring
 

@@ -106,6 +106,25 @@ def test_a_left_padded_row_has_the_logits_it_has_alone(family, paddings, sizes, 
 
 
 @every_family
+@settings(max_examples=25)
+@given(data=st.data(), paddings=st.lists(st.integers(0, 20), min_size=2, max_size=3), seed=st.integers(0, 99))
+def test_rows_of_unequal_length_are_right_in_one_call_in_chunks_and_token_by_token(family, data, paddings, seed):
+    """Of any model, across the edge of its window, wherever the chunks meet: every row as it is alone."""
+    config = data.draw(CONFIGS[family])
+    width = max(paddings) + data.draw(st.integers(1, 25))
+    model, ids = model_of(config, seed), random_ids(config, len(paddings), width, seed)
+    padding, chunks, left = torch.tensor(paddings), [], width
+    while left:
+        chunks.append(data.draw(st.integers(1, left)))
+        left -= chunks[-1]
+    alone = [logits_of(model, ids[index : index + 1, skip:])[0] for index, skip in enumerate(paddings)]
+    for sizes in ([width], chunks, [1] * width):
+        found = in_chunks(model, ids, sizes, model.make_cache(len(paddings), width), left_padding_B=padding)
+        for index, skip in enumerate(paddings):
+            torch.testing.assert_close(found[index, skip:], alone[index], rtol=0, atol=1e-5)
+
+
+@every_family
 def test_padding_never_makes_nan(family):
     ids, padding = random_ids(EXAMPLES[family], 2, 6), torch.tensor([5, 0])
     assert logits_of(MODELS[family], ids, left_padding_B=padding).isfinite().all()
@@ -139,13 +158,52 @@ def test_a_cache_of_another_model_is_refused(family):
     assert cache.length == 0
 
 
-def broken_pass(model: LanguageModel, ids: torch.Tensor, cache: KVCache, **options: object) -> None:
-    """A forward pass that fails before the last layer."""
+@every_family
+def test_a_text_that_another_model_began_is_not_continued(family):
+    """Of the same shape in every way: a base model and its chat version, say."""
+    model, other, ids = MODELS[family], model_of(EXAMPLES[family], seed=1), random_ids(EXAMPLES[family], 2, 6)
+    cache = model.make_cache(2, 10)
+    first = logits_of(model, ids[:, :4], cache=cache)
+    before = state(cache)
+    with pytest.raises(ValueError, match=r"begun by another model; call cache.reset\(\)"):
+        other(ids[:, 4:], cache=cache)
+    assert same_state(state(cache), before)
+    both = torch.cat((first, logits_of(model, ids[:, 4:], cache=cache)), dim=1)
+    torch.testing.assert_close(both, logits_of(model, ids), rtol=0, atol=1e-5)
+    cache.reset()  # empty, it serves any model that it fits
+    torch.testing.assert_close(logits_of(other, ids, cache=cache), logits_of(other, ids), rtol=0, atol=1e-5)
+
+
+@every_family
+@settings(max_examples=25)
+@given(data=st.data(), rows=st.integers(1, 3), room=st.integers(1, 20), seed=st.integers(0, 99))
+def test_misuse_of_any_cache_is_refused_and_changes_nothing(family, data, rows, room, seed):
+    config = data.draw(CONFIGS[family])
+    model, filled = model_of(config, seed), data.draw(st.integers(0, room))
+    ids, padding = random_ids(config, rows, room + 1, seed), torch.zeros(rows, dtype=torch.int64)
+    cache = model.make_cache(rows, room)
+    if filled:
+        logits_of(model, ids[:, :filled], cache=cache, left_padding_B=padding)
+    before = state(cache)
+    misuses = {
+        f"holds {room} positions, {filled} are filled": (ids[:, filled:], None),
+        f"made for {rows} rows, but {rows + 1} came in": (random_ids(config, rows + 1, 1), None),
+    }
+    if 0 < filled < room:
+        misuses["begun with another left padding"] = (ids[:, filled : filled + 1], padding + 1)
+    for message, (new, left_padding) in misuses.items():
+        with pytest.raises(ValueError, match=message):
+            model(new, cache=cache, left_padding_B=left_padding)
+        assert same_state(state(cache), before)
+
+
+def broken_pass(model: LanguageModel, ids: torch.Tensor, cache: KVCache, layer: int = -1, **options: object) -> None:
+    """A forward pass that fails before a layer, the last one unless another is named."""
 
     def fail(*_: object) -> None:
         raise RuntimeError("half-way")
 
-    hook = model.blocks[-1].register_forward_pre_hook(fail)
+    hook = model.blocks[layer].register_forward_pre_hook(fail)
     with pytest.raises(RuntimeError, match="half-way"):
         model(ids, cache=cache, **options)
     hook.remove()
@@ -177,6 +235,28 @@ def test_a_ring_that_was_half_overwritten_is_used_no_more(family, filled, new):
     assert cache.length == filled
     cache.reset()
     assert torch.equal(logits_of(model, ids, cache=cache), logits_of(model, ids, cache=model.make_cache(2, 20)))
+
+
+@every_family
+@settings(max_examples=40)
+@given(data=st.data(), filled=st.integers(0, 25), new=st.integers(1, 25), seed=st.integers(0, 99))
+def test_a_pass_that_fails_anywhere_is_taken_back_or_the_cache_is_used_no_more(family, data, filled, new, seed):
+    """Taken back where nothing that is still needed was overwritten; the model itself is as good as ever."""
+    config = data.draw(CONFIGS[family])
+    model, ids = model_of(config, seed), random_ids(config, 2, filled + new, seed)
+    cache, padding = model.make_cache(2, filled + new), torch.tensor([0, data.draw(st.integers(0, filled))])
+    whole = logits_of(model, ids, left_padding_B=padding)
+    first = logits_of(model, ids[:, :filled], cache=cache, left_padding_B=padding) if filled else whole[:, :0]
+    layer = data.draw(st.integers(0, len(model.blocks) - 1))
+    broken_pass(model, ids[:, filled:], cache, layer, left_padding_B=padding)
+    assert torch.equal(logits_of(model, ids, left_padding_B=padding), whole) and cache.length == filled
+    if any(filled + new > ring.size for ring in cache.layers):
+        with pytest.raises(ValueError, match="broke off after it had overwritten"):
+            model(ids[:, filled:], cache=cache)
+        cache.reset()
+        first = whole[:, :0]
+    rest = logits_of(model, ids[:, first.shape[1] :], cache=cache, left_padding_B=padding)
+    torch.testing.assert_close(torch.cat((first, rest), dim=1), whole, rtol=0, atol=1e-5)
 
 
 @every_family
@@ -219,8 +299,10 @@ def test_a_cache_may_store_another_type_than_the_model_computes_in(family):
 @given(data=st.data(), rows=st.integers(1, 3), room=st.integers(1, 40))
 def test_a_sliding_layer_holds_at_most_its_window(family, data, rows, room):
     config = FAMILIES[family].config.from_hf(data.draw(CONFIGS[family]))
+    dtype = data.draw(st.sampled_from([torch.float32, torch.bfloat16, torch.float64]))
     with torch.device("meta"):
-        cache = FAMILIES[family].model(config).make_cache(rows, room)
+        model = FAMILIES[family].model(config)
+    cache = model.make_cache(rows, room, dtype=dtype, device="cpu")
     for layer, layer_type in zip(cache.layers, config.layer_plan, strict=True):
         window = config.sliding_window if layer_type == "sliding_attention" else room
         assert layer.size == min(window, room)
@@ -229,7 +311,9 @@ def test_a_sliding_layer_holds_at_most_its_window(family, data, rows, room):
             == layer.value_BKSD.shape
             == (rows, config.num_key_value_heads, layer.size, config.head_dim)
         )
-    assert cache.nbytes == kv_cache_bytes(config, room, rows, torch.float32)
+    tensors = [tensor for layer in cache.layers for tensor in (layer.key_BKSD, layer.value_BKSD)]
+    taken = sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+    assert cache.nbytes == taken == kv_cache_bytes(config, room, rows, dtype)
 
 
 @every_family
