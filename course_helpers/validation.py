@@ -7,12 +7,10 @@ generation   greedy text is the same twice, and the same with and without a cach
 baseline     the greedy texts on the checkpoint's card are written again, word for word, where there is a card
 """
 
-import hashlib
 import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +20,8 @@ from .errors import CheckpointError
 from .generation import generate
 from .loaders.files import read_json
 from .loaders.load import load_model
+from .loaders.manifest_files import manifest_beside
+from .loaders.manifest_files import sha256 as sha256
 from .loaders.sources import open_checkpoint, resolve
 from .tokenizers import Tokenizer, load_tokenizer
 
@@ -90,12 +90,8 @@ def check_files(state: dict[str, Any]) -> str:
     state["card"] = read_json(folder / "card.json") if (folder / "card.json").exists() else None
     if state["card"] is None:
         return f"{detail}; no card to compare hashes with"
-    for name, expected in state["card"]["weights"].items():
-        if not (folder / name).is_file():
-            raise Failed(f"{name}, which the card describes, is not there")
-        found = sha256(folder / name)
-        if found != expected["sha256"]:
-            raise Failed(f"{name} is not the file its card describes: SHA-256 {found}")
+    if (manifest := manifest_beside(folder)) is not None:
+        manifest.check(every_byte=True)
     return f"{detail}; every hash is the card's"
 
 
@@ -160,8 +156,3 @@ LAYERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "generation": check_generation,
     "baseline": check_baseline,
 }
-
-
-def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

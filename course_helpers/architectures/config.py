@@ -5,7 +5,7 @@ unknown RoPE type becomes plain RoPE, a bias flag is ignored. So a field that ch
 refused here, and never guessed.
 """
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, Self
@@ -97,6 +97,7 @@ class ModelConfig:
     @classmethod
     def check_accepted(cls, data: Mapping[str, Any]) -> None:
         """Refuse values that would be silently ignored otherwise. Raises ConfigError."""
+        check_counts(data)
         everywhere = {"model_type": (cls.model_type,), "quantization_config": (None,)}
         for name, values in (everywhere | dict(cls.accepted)).items():
             if data.get(name) is not None and data[name] not in values:
@@ -141,12 +142,26 @@ class ModelConfig:
         return {"architectures": [self.architecture], "model_type": self.model_type, **own}
 
 
+#: No size of any model is larger. Where config.json counts parts that must each be built, the limit is lower: the mere
+#: list of a billion layers would fill the memory.
+LARGEST = 2**31 - 1
+MOST_PARTS = 10_000
+COUNTED = ("num_hidden_layers", "n_layer", "num_experts", "num_local_experts")
+
+
+def check_counts(data: Mapping[str, Any]) -> None:
+    """Refuse numbers of parts that nobody could build, before anything is worked out from them. Raises ConfigError."""
+    for name in COUNTED:
+        if type(data.get(name)) is int and data[name] > MOST_PARTS:
+            raise wrong_value(name, f"at most {MOST_PARTS}", data[name])
+
+
 def checked(name: str, kind: Any, value: Any) -> Any:
     """`value`, if it is of the field's type. Raises ConfigError otherwise."""
     if isinstance(value, list) and kind in (TokenIds, tuple[str, ...], tuple[int, ...]):
         value = tuple(value)
     expected = {
-        int: "a whole number from 1 up",
+        int: f"a whole number from 1 to {LARGEST}",
         float: "a finite number above 0",
         bool: "true or false",
         tuple[str, ...]: "a list of strings",
@@ -155,24 +170,32 @@ def checked(name: str, kind: Any, value: Any) -> Any:
         TokenIds: "a token id, a list of them, or null",
     }
     wrong = {
-        int: type(value) is not int or value < 1,
-        float: type(value) not in (int, float) or not 0 < value < math.inf,
+        int: not is_whole(value) or value < 1,
+        float: type(value) not in (int, float) or not 0 < value <= sys.float_info.max,
         bool: type(value) is not bool,
         tuple[str, ...]: not is_tuple_of(str, value),
         tuple[int, ...]: not is_tuple_of(int, value),
-        int | None: type(value) not in (int, type(None)),
-        TokenIds: type(value) not in (int, type(None)) and not is_tuple_of(int, value),
+        int | None: value is not None and not is_whole(value),
+        TokenIds: value is not None and not is_whole(value) and not is_tuple_of(int, value),
     }
     if wrong.get(kind, False):
-        raise ConfigError(
-            "config.json holds a value that cannot be right",
-            field=name,
-            expected=expected[kind],
-            found=repr(value),
-            cause="the file was edited by hand, or written by another program",
-            next_step="take config.json from the same place as the weights",
-        )
+        raise wrong_value(name, expected[kind], value)
     return float(value) if kind is float else value
+
+
+def wrong_value(name: str, expected: str, value: Any) -> ConfigError:
+    return ConfigError(
+        "config.json holds a value that cannot be right",
+        field=name,
+        expected=expected,
+        found=repr(value)[:200],
+        cause="the file was edited by hand, or written by another program",
+        next_step="take config.json from the same place as the weights",
+    )
+
+
+def is_whole(value: Any) -> bool:
+    return type(value) is int and abs(value) <= LARGEST
 
 
 def is_tuple_of(kind: type, value: Any) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..architectures.config import ModelConfig
 from ..errors import CheckpointError, raise_all
+from .evidence import evidence_against
 from .sources import Checkpoint
 from .weight_maps import Rule, WeightMap
 
@@ -61,6 +62,8 @@ def make_plan(checkpoint: Checkpoint, weight_maps: tuple[WeightMap, ...], config
         problems += [
             differs(checkpoint, name, embedding) for name in tied & names if not same(checkpoint, name, embedding)
         ]
+        left_out = [name for name in checkpoint.names() if name in dropped and name not in tied]
+        problems += evidence_against(checkpoint, config, steps, left_out)
     # The most telling problem first: a wrong shape says more about the cause than the hundred tensors it drags along.
     raise_all(sorted(problems, key=lambda problem: problem.what != WRONG_SHAPE))
     filled = Counter()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, raise_all
-from .files import TensorFile
+from .files import TensorFile, check_one_place
 from .meta_params import PARAMS, config_from_params
 from .pytorch_file import PyTorchFile
 
@@ -76,6 +76,7 @@ def open_parts(paths: Sequence[Path]) -> TensorFile:
             cause="an interrupted download: every file holds a part of every matrix",
             next_step="download the missing file",
         )
+    check_one_place(paths)
     files = [PyTorchFile(path) for path in paths]
     return files[0] if len(files) == 1 else MetaParts(files)
 
@@ -102,7 +103,8 @@ class MetaParts:
     it is the same in all, and nothing else. Raises CheckpointError if they are not parts of one model."""
 
     def __init__(self, files: Sequence[PyTorchFile]):
-        self.path, self.count = files[0].path.parent, len(files)
+        self.path, self.count, self.files = files[0].path.parent, len(files), files
+        self.paths = [file.path for file in files]
         raise_all(problem for file in files for problem in name_problems(file, files[0]))
         raise_all(problem for file in files for problem in part_problems(file, files[0]))
         self.tensors = {name: join(name, [file.tensors for file in files]) for name in files[0].tensors}
@@ -121,6 +123,11 @@ class MetaParts:
         """A window onto the file where one file has it all; parts in several files make no window, and are read."""
         parts = self.tensors[name].parts
         return self.read(name) if len(parts) > 1 else parts[0]
+
+    def check_bytes(self) -> None:
+        """Hold every file to the check sums of its format. Raises CheckpointError."""
+        for file in self.files:
+            file.check_bytes()
 
 
 def join(name: str, files: Sequence[Mapping[str, Tensor]]) -> Joined:

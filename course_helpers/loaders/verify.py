@@ -1,0 +1,72 @@
+"""`verify=True`: every byte of a checkpoint is looked at before anything is assigned.
+
+A header can be right and the data wrong. What shows in the data alone: values that are no numbers, values that no
+training arrives at, matrices of zeros where a download has a hole; and, where the format or a manifest has check sums,
+any change at all.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError, raise_all
+from .manifest_files import manifest_beside
+from .sources import Checkpoint
+
+#: Beyond any weight of a model that computes: released ones stay below 10,000, and one wrong bit in the exponent of an
+#: ordinary weight makes 10^30 of it.
+IMPLAUSIBLE = 1e9
+CHUNK = 2**22  # values looked at together: what is needed beside a tensor stays small
+
+
+def check_every_byte(checkpoint: Checkpoint) -> None:
+    """Hold a checkpoint to its manifest, to the check sums of its format, and to reason. Raises CheckpointError, with
+    every tensor that is wrong."""
+    files = list({id(file): file for file in checkpoint.file_of.values()}.values())
+    if checkpoint.folder is not None and (manifest := manifest_beside(checkpoint.folder)) is not None:
+        manifest.check(every_byte=True)
+        manifest.check_known(path for file in files for path in getattr(file, "paths", [file.path]))
+    for file in files:
+        if hasattr(file, "check_bytes"):
+            file.check_bytes()
+    scratch = torch.empty(max(map(checkpoint.size, checkpoint.names()), default=0), dtype=torch.uint8)
+    raise_all(
+        problem
+        for name in checkpoint.names()
+        for problem in value_problems(name, checkpoint.peek(name, scratch), checkpoint.where(name))
+    )
+
+
+def value_problems(name: str, tensor: Tensor, file: Path | str) -> Iterator[CheckpointError]:
+    """What is wrong with the values of one tensor. Integers (positions, masks in old files) can be anything."""
+    if not tensor.is_floating_point() or not tensor.numel() or tensor.element_size() < 2:
+        return
+    nan = infinite = large = filled = 0
+    for chunk in tensor.reshape(-1).split(CHUNK):
+        magnitude = chunk.abs()
+        nan += int(magnitude.isnan().sum())
+        infinite += int(magnitude.isinf().sum())
+        large += int((magnitude > IMPLAUSIBLE).sum())
+        filled += int(magnitude.count_nonzero())
+    where = {"file": file, "tensor": name}
+    if nan or infinite:
+        found = f"{nan} NaN and {infinite} infinite of {tensor.numel()} values"
+        yield wrong_values(found, "finite numbers", "a training that diverged", where)
+    elif large:
+        found = f"{large} of {tensor.numel()} values beyond {IMPLAUSIBLE:g}"
+        yield wrong_values(found, "values that a training can arrive at", "a bit that flipped, or another type", where)
+    elif not filled and tensor.dim() > 1:
+        yield wrong_values("zeros only", "a matrix that something was learned into", "a hole in a copy", where)
+
+
+def wrong_values(found: str, expected: str, cause: str, where: dict) -> CheckpointError:
+    return CheckpointError(
+        "a tensor holds values that no trained model has",
+        **where,
+        expected=expected,
+        found=found,
+        cause=f"{cause}, or a damaged file",
+        next_step="download the file again; if it comes back the same, do not use it",
+    )
