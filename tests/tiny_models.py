@@ -349,7 +349,18 @@ def theirs(config: Data, seed: int = 0, deviation: float = 0.2, dtype: torch.dty
             if parameter.dim() > 1 or name.endswith("bias"):
                 parameter.zero_()
             parameter.add_(deviation * noise)  # norm weights: around what the family's norm starts from, 0 or 1
-    return model.to(dtype)
+    return cast(model, dtype)
+
+
+def cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The model of transformers in another type, as `from_pretrained(dtype=...)` gives it: rotary frequencies stay
+    float32. `model.to(dtype)` alone would round them, and every rotation with them."""
+    frequencies = {name: buffer for name, buffer in model.named_buffers() if name.endswith("inv_freq")}
+    model.to(dtype)
+    for name, buffer in frequencies.items():
+        owner, _, field = name.rpartition(".")
+        setattr(model.get_submodule(owner), field, buffer)
+    return model
 
 
 def ours(config: Data, seed: int = 0, **options: Any) -> LanguageModel:
