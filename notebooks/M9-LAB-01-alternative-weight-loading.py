@@ -7,14 +7,14 @@
 # ---
 
 # %% [markdown]
-# # M9-LAB-01 · Three roads to the same GPT-2
+# # M9-LAB-01 · Four roads to the same GPT-2
 #
 # | | |
 # |---|---|
-# | **Objective** | Load one GPT-2 through three formats (a PyTorch state dict, Transformers, safetensors), and compare correctness, cost and safety |
+# | **Objective** | Load one GPT-2 through the three formats of today (a PyTorch state dict, Transformers, safetensors) and from the original, OpenAI's TensorFlow files; compare correctness, cost and safety |
 # | **Before this** | CH5-LAB-04: you have trained a small GPT and generated text with it |
-# | **Time** | 45 minutes to read and run, 30 more for the exercises |
-# | **Hardware** | any laptop: CPU, 4 GB of memory, 2 GB of disk. No GPU, no account, no network |
+# | **Time** | 60 minutes to read and run, 40 more for the exercises |
+# | **Hardware** | any laptop: CPU, 4 GB of memory, 2 GB of disk (4 GB for the hub's model). No GPU, no account, no network |
 # | **Slides** | 4 and 13 |
 #
 # **At the end you will be able to**
@@ -27,7 +27,7 @@
 # %%
 from course_helpers.labs import figures
 
-figures.three_roads()
+figures.four_roads()
 
 # %% [markdown]
 # Training a language model takes days and a lot of money, so almost nobody starts from zero: we *load* what somebody
@@ -122,7 +122,7 @@ for name, tensor in plan.state_dict().items():
 # ## 3 · Road one: a PyTorch state dict
 #
 # For years this was the usual road: `torch.save(model.state_dict(), "pytorch_model.bin")`. We make such a file from the
-# checkpoint, so that all three roads start from the same numbers.
+# checkpoint, so that all roads start from the same numbers.
 
 # %%
 with open_checkpoint(SOURCE) as checkpoint:
@@ -366,9 +366,238 @@ model_from_safetensors = load_model(folder)
 print(model_from_safetensors.load_report.summary())
 
 # %% [markdown]
-# ## 6 · The same checks for all three
+# ## 6 · Road four: the original, as OpenAI published it
 #
-# Three models, from three formats. Are they the same model? The comparison must not depend on the road, so we put all
+# GPT-2 was born as a **TensorFlow checkpoint**, in 2019. Every other copy of it was made from those files. They are read with
+# TensorFlow, usually: a large library, installed for one afternoon. We need none of it, for the format is as plain as that
+# of safetensors, only older. And the two surprises of section 3 will turn out to come from here.
+#
+# To have such a checkpoint without a network, we write ours in OpenAI's layout: its table of names, run backwards. (Our tests
+# hold this writer to TensorFlow's own: the files are the same to the byte.)
+
+# %%
+import shutil
+
+from course_helpers.loaders.tf_writer import write_bundle
+from course_helpers.loaders.weight_maps import GPT2_TF
+
+
+def write_original(model, target):
+    """Write a GPT-2 as OpenAI did: weights, index, and hparams.json for the config."""
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    tensors = {
+        name: rule.to_theirs([parameters[part] for part in rule.targets])
+        for name, rule in GPT2_TF.expand(model.config).items()
+        if "output_head.weight" not in rule.targets  # tied: there is none
+    }
+    target.mkdir(exist_ok=True)
+    write_bundle(target / "model.ckpt", tensors)
+    config = model.config
+    hparams = {"n_vocab": config.vocab_size, "n_ctx": config.n_positions}
+    hparams |= {name: getattr(config, name) for name in ("n_embd", "n_head", "n_layer")}
+    (target / "hparams.json").write_text(json.dumps(hparams))
+
+
+# %%
+original = workspace / "original"
+write_original(right, original)
+shutil.copy(folder / "vocab.json", original / "encoder.json")  # the same tokenizer files,
+shutil.copy(folder / "merges.txt", original / "vocab.bpe")  # under OpenAI's names
+for path in sorted(original.iterdir()):
+    print(f"{path.name:<36}{path.stat().st_size:>12,} bytes")
+print("\nhparams.json:", (original / "hparams.json").read_text())
+
+# %% [markdown]
+# `model.ckpt.data-00000-of-00001` holds the tensors' bytes and nothing else: file 0 of 1. The table of contents is a file of its own,
+# `model.ckpt.index`. It is a **sorted table** of names, a format that comes from databases and knows how to save space: a name
+# leaves out what it shares with the one before it, and a number takes only as many bytes as it needs, 7 bits in each.
+
+# %%
+index = (original / "model.ckpt.index").read_bytes()
+MARK = "db4775248b80fb57"  # what the last 8 bytes of every such table are
+mark = index[:-9:-1].hex()
+print("the last 8 bytes, read from the end:", mark, "  as expected:", mark == MARK)
+
+
+def number(data, at):
+    """A number at a place, and the next place. The highest bit says: there is more."""
+    value, shift = data[at] & 127, 7
+    while data[at] > 127:
+        at += 1
+        value |= (data[at] & 127) << shift
+        shift += 7
+    return value, at + 1
+
+
+print(number(b"\x05", 0), number(b"\x80\x01", 0), number(b"\xff\xff\x03", 0))
+
+# %% [markdown]
+# The names are in the first block of the file, up to where the second begins; the last 48 bytes, the footer, say where that is.
+# Each entry is three numbers (how many letters to take from the name before, how many follow, how long the value is), then
+# these letters, then the value.
+
+# %%
+end, _ = number(index, len(index) - 48)
+block = index[: end - 5]  # 5 bytes of check sum follow each block
+end = len(block) - 4 * int.from_bytes(block[-4:], "little") - 4  # without the list at its end
+name, at, table = "", 0, {}
+print("shared  what is really stored")
+while at < end:
+    shared, at = number(block, at)
+    fresh, at = number(block, at)
+    length, at = number(block, at)
+    letters = block[at : at + fresh].decode()
+    name = name[:shared] + letters
+    table[name] = block[at + fresh : at + fresh + length]
+    at += fresh + length
+    if len(table) < 10:
+        print(f"{shared:>6}  {letters}")
+
+# %% [markdown]
+# The first name is empty: its value is the header. Put together, the others are OpenAI's names for what we know already: `g` and `b`
+# for a norm's gain and bias, `w` for a matrix. The values are tiny messages: numbers, each behind the number of its field
+# (1 the type, 2 the shape, 4 the first byte, 5 how many bytes, 6 the check sum).
+#
+# **Predict, then run.** In section 3, the fused matrix of a layer was (width, 3 x width). How many dimensions will the original have?
+
+# %%
+def fields(message):
+    """The fields of a message: number -> values."""
+    found, at = {}, 0
+    while at < len(message):
+        tag, at = number(message, at)
+        field, form = tag // 8, tag % 8
+        if form == 5:  # four plain bytes
+            value, at = int.from_bytes(message[at : at + 4], "little"), at + 4
+        else:
+            value, at = number(message, at)
+        if form == 2:  # the number was a length: a message within the message
+            value, at = message[at : at + value], at + value
+        found.setdefault(field, []).append(value)
+    return found
+
+
+for name in ("model/h0/attn/c_attn/w", "model/h0/attn/c_attn/b", "model/wte"):
+    row = fields(table[name])
+    shape = [fields(length)[1][0] for length in fields(row[2][0])[2]]
+    first = row.get(4, [0])[0]  # a number that is 0 is left out
+    print(f"{name:<24}shape {shape!s:<16}from byte {first:>9,}, {row[5][0]:>11,} bytes")
+
+# %% [markdown]
+# **A dimension of 1, before the two others.** OpenAI wrote each matrix product as a *convolution* that looks at one token at a time,
+# and the weights of a convolution are (how many tokens, input, output). This is where the name `Conv1D` comes from, and why GPT-2's
+# matrices lie on their side to this day. Now the values:
+
+# %%
+row = fields(table["model/h0/attn/c_attn/w"])
+with open(original / "model.ckpt.data-00000-of-00001", "rb") as file:
+    file.seek(row.get(4, [0])[0])
+    raw = file.read(row[5][0])
+
+kernel = torch.frombuffer(bytearray(raw), dtype=torch.float32).view(1, config.n_embd, -1)
+by_hand = kernel[0].T.chunk(3)  # drop the 1, turn, cut in three
+print("query, key, value:", [tuple(part.shape) for part in by_hand])
+pairs = zip(by_hand, (query, key, value), strict=True)
+print("equal to section 3's:", [torch.equal(part, other) for part, other in pairs])
+
+# %% [markdown]
+# ### A check sum for every tensor
+#
+# Field 6 has no counterpart in the other formats: a **CRC32C**, a number of 32 bits computed from all the tensor's bytes. Change
+# any one bit, and it is another number. The definition is seven lines; TensorFlow stores the result turned and shifted.
+
+# %%
+def crc32c(data):
+    """The check sum, one bit at a time: the remainder of a division in which 1 + 1 = 0."""
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+    return value ^ 0xFFFFFFFF
+
+
+row = fields(table["model/h0/attn/c_attn/b"])
+with open(original / "model.ckpt.data-00000-of-00001", "rb") as file:
+    file.seek(row.get(4, [0])[0])
+    bias = bytearray(file.read(row[5][0]))
+
+stored = (row[6][0] - 0xA282EAD8) % 2**32  # shifted back
+stored = (stored << 15 | stored >> 17) % 2**32  # turned back
+print(f"in the index {stored:08x}, computed {crc32c(bias):08x}")
+bias[100] ^= 1  # the smallest change there is
+print(f"with one bit changed:   {crc32c(bias):08x}")
+
+# %% [markdown]
+# What is that good for? **Predict, then run.** A disk, a cable or a memory chip flips *one* bit of a large file now and then. We
+# flip one in the token embedding, in the safetensors file and in the original. Which of the two will be loaded, and what
+# will the model write?
+
+# %%
+def flip_a_bit(path, place):
+    """Change the highest bit of the exponent of the float32 that starts at a place."""
+    content = bytearray(path.read_bytes())
+    content[place + 3] ^= 0b0100_0000
+    path.write_bytes(content)
+
+
+shutil.copytree(folder, workspace / "flipped", dirs_exist_ok=True)
+shutil.copytree(original, workspace / "flipped-original", dirs_exist_ok=True)
+word = tokenizer.encode(PROMPT)[0]  # we take the row of the prompt's first token
+place = 8 + header_bytes + header["wte.weight"]["data_offsets"][0] + 4 * word * config.n_embd
+flip_a_bit(workspace / "flipped/model.safetensors", place)
+place = fields(table["model/wte"])[4][0] + 4 * word * config.n_embd
+flip_a_bit(workspace / "flipped-original/model.ckpt.data-00000-of-00001", place)
+
+flipped = load_model(workspace / "flipped", dtype=torch.float32)
+print("safetensors was loaded, and writes:\n" + tell(flipped))
+
+# %%
+refused = False
+try:
+    load_model(workspace / "flipped-original")
+except CheckpointError as error:
+    refused = True
+    print(error)
+
+# %% [markdown]
+# The format decides whether damage is *seen*. Where it does not, something else must look: `verify=True` reads every byte before
+# it builds a model, compares the file with the SHA-256 that was published beside it, if there is one, and refuses values that no
+# training arrives at.
+
+# %%
+try:
+    load_model(workspace / "flipped", verify=True)
+except CheckpointError as error:
+    print(error.what)
+
+for name in ("flipped", "flipped-original"):
+    shutil.rmtree(workspace / name)
+
+# %% [markdown]
+# ### The same with the package
+#
+# The table for OpenAI's names is another layout of the same family. Nothing else is new: the plan, the checks, the report.
+
+# %%
+model_from_tensorflow = load_model(original)
+print(model_from_tensorflow.load_report.summary())
+for name, rule in GPT2_TF.expand(config).items():
+    if name.startswith(("model/h0/attn", "model/wte")):
+        more = ", ..." if len(rule.targets) > 1 else ""
+        print(f"{name:<24} {rule.describe():<34} -> {rule.targets[0]}{more}")
+
+words = tokenizer.encode(PROMPT)
+same_tokens = load_tokenizer(original).encode(PROMPT) == words
+models = (model_from_tensorflow, model_from_safetensors)
+with torch.no_grad():
+    logits = [model(torch.tensor([words])) for model in models]
+print("same token ids:", same_tokens, "  logits equal to the bit:", torch.equal(*logits))
+
+# %% [markdown]
+# ## 7 · The same checks for all four
+#
+# Four models, from four formats. Are they the same model? The comparison must not depend on the road, so we put all
 # of them through the same four checks, cheapest first, with Transformers' own computation as the judge:
 #
 # 1. **names**: the same parameters are there;
@@ -377,13 +606,14 @@ print(model_from_safetensors.load_report.summary())
 #    numbers (we allow 0.00001);
 # 4. **text**: the same prompt gives the same greedy text, word for word.
 #
-# **Predict, then run.** The fourth row is the model from the trap. Which of the four checks will it fail?
+# **Predict, then run.** The last row is the model from the trap. Which of the four checks will it fail?
 
 # %%
 roads = {
     "PyTorch state dict": model_from_pytorch,
     "Transformers": model_from_transformers,
     "safetensors": model_from_safetensors,
+    "TensorFlow": model_from_tensorflow,
     "the trap": wrong,
 }
 shapes = {name: tensor.shape for name, tensor in plan.named_parameters()}
@@ -417,14 +647,15 @@ from course_helpers.labs import validation_checkpoint
 good_roads = [all(passed) for road, passed in results.items() if road != "the trap"]
 caught = results["the trap"] == (True, True, False, False)
 
-validation_checkpoint("M9-LAB-01", "three roads give one model", good_roads == [True] * 3)
+validation_checkpoint("M9-LAB-01", "four roads give one model", good_roads == [True] * 4)
 validation_checkpoint("M9-LAB-01", "the transposed square is caught by numbers only", caught)
+validation_checkpoint("M9-LAB-01", "a flipped bit is caught by its check sum", refused)
 
 # %% [markdown]
-# ## 7 · What does each road cost?
+# ## 8 · What does each road cost?
 #
 # On a model of 4 MB nobody waits. So we make a checkpoint with the sizes of the original small GPT-2 (124 million
-# parameters, filled with random numbers, because weight does not depend on wisdom) and send it down all three roads.
+# parameters, filled with random numbers, because weight does not depend on wisdom) and send it down all four roads.
 
 # %%
 from course_helpers import save_checkpoint
@@ -444,6 +675,9 @@ big_pytorch.mkdir(exist_ok=True)
 (big_pytorch / "config.json").write_text((big / "config.json").read_text())
 torch.save(tensors, big_pytorch / "pytorch_model.bin")
 
+big_original = workspace / "big-original"
+write_original(load_model(big), big_original)
+
 # %% [markdown]
 # A process that has loaded one model still holds memory, and would make the next one look cheaper or dearer. So each road is
 # measured in a fresh Python process. The **peak** is the most memory that the process held at once, above what it held
@@ -454,7 +688,7 @@ from course_helpers.memory import measure_in_subprocess
 
 import_ours = "from course_helpers import load_model"
 import_theirs = "from transformers import GPT2LMHeadModel"
-folder_name, pytorch_name = repr(str(big)), repr(str(big_pytorch))
+folder_name, pytorch_name, original_name = map(repr, map(str, (big, big_pytorch, big_original)))
 costs = {
     "PyTorch state dict": measure_in_subprocess(f"load_model({pytorch_name})", import_ours),
     "Transformers": measure_in_subprocess(
@@ -462,6 +696,7 @@ costs = {
         f"{import_ours}; {import_theirs}",
     ),
     "safetensors": measure_in_subprocess(f"load_model({folder_name})", import_ours),
+    "TensorFlow": measure_in_subprocess(f"load_model({original_name})", import_ours),
 }
 model_mb = sum(tensor.nbytes for tensor in tensors.values()) / 2**20
 
@@ -472,7 +707,7 @@ figures.bars(
         "peak, in models": {road: use.added_peak_mb / model_mb for road, use in costs.items()},
     },
     units=("s", "x"),
-    alt="Two bar charts, load time and peak memory, with a bar for each of the three roads.",
+    alt="Two bar charts, load time and peak memory, with a bar for each of the four roads.",
 )
 
 # %% [markdown]
@@ -483,6 +718,8 @@ figures.bars(
 #   memory, and pages that were read count as ours until the system needs them back.
 # - **Transformers** pays for a model of its own first; copying it into ours makes the second. Nobody would do this in
 #   production: there you keep the model that the library built. As a judge in tests it is worth its price.
+# - **TensorFlow** goes tensor by tensor as well, and its peak is near 1. What it takes longer than safetensors is the price
+#   of the check sums: every byte is looked at once more.
 
 # %% tags=["nbval-ignore-output"]
 from course_helpers.labs import record_results
@@ -500,17 +737,16 @@ record_results(
 )
 
 # %%
-import shutil
-
 sizes = {
     "PyTorch state dict": (big_pytorch / "pytorch_model.bin").stat().st_size,
     "Transformers": (big / "model.safetensors").stat().st_size,
     "safetensors": (big / "model.safetensors").stat().st_size,
+    "TensorFlow": sum(path.stat().st_size for path in big_original.glob("model.ckpt.*")),
 }
 shutil.rmtree(workspace)
 
 # %% [markdown]
-# ## 8 · The comparison
+# ## 9 · The comparison
 #
 # All that we measured, in one table: the four checks on the small model, the costs on the large one.
 
@@ -526,16 +762,17 @@ for road, use in costs.items():
 # %% [markdown]
 # And what no measurement shows:
 #
-# | | PyTorch state dict | Transformers | safetensors |
-# |---|---|---|---|
-# | **Is a** | pickle: a program that rebuilds tensors | library that builds its own model | table of contents and plain bytes |
-# | **Can run code** | yes, unless `weights_only=True` | not with safetensors files | no, there is nothing to run |
-# | **One tensor without the others** | when mapped | no: you get a whole model | yes, always |
-# | **What you see** | names, shapes, types | a model that works | names, shapes, types and every byte |
-# | **What it can hide** | code; other objects; the layout | defaults, prefixes, tied and left-out tensors | wrong numbers; the layout |
-# | **Choose it for** | old checkpoints that exist in no other form | a reference, and production with this library | everything else |
+# | | PyTorch state dict | Transformers | safetensors | TensorFlow |
+# |---|---|---|---|---|
+# | **Is a** | pickle: a program that rebuilds tensors | library that builds its own model | table of contents and plain bytes | table of contents in a file of its own, and plain bytes |
+# | **Can run code** | yes, unless `weights_only=True` | not with safetensors files | no, there is nothing to run | not these two files; the graph beside them (`model.ckpt.meta`) is a program, and nobody needs it for the weights |
+# | **One tensor without the others** | when mapped | no: you get a whole model | yes, always | yes, always |
+# | **Notices a flipped bit** | no: the file has check sums, and `torch.load` does not look at them | no | no | yes: a check sum for each tensor |
+# | **What you see** | names, shapes, types | a model that works | names, shapes, types and every byte | names, shapes, types and every byte |
+# | **What it can hide** | code; other objects; the layout | defaults, prefixes, tied and left-out tensors | wrong numbers; the layout | wrong numbers that were saved; the layout |
+# | **Choose it for** | old checkpoints that exist in no other form | a reference, and production with this library | everything else | OpenAI's original files |
 #
-# None of the three says that `c_proj` must be turned. That knowledge is in none of the formats: it belongs to the *family*, and
+# None of the four says that `c_proj` must be turned. That knowledge is in none of the formats: it belongs to the *family*, and
 # somebody has to write it down, in a weight map.
 
 # %% [markdown]
@@ -544,10 +781,11 @@ for road, use in costs.items():
 # - A checkpoint is weights, config and tokenizer from one place. Mixing places is the most frequent cause of failure.
 # - Formats differ in safety and cost; the layout of the tensors (names, fused, turned) is another matter, and the
 #   weight map takes care of it.
+# - A check sum beside each tensor catches a damaged byte. Without one, a flipped bit loads like any other number.
 # - A square matrix that was not turned passes every shape check. Validate with numbers: logits, then text.
 # - Check everything, then assign. A refused checkpoint must leave the model as it was.
 #
-# **You can now** open a state dict, a live model and a safetensors file; map one layout onto another; recognise and prevent a
+# **You can now** open a state dict, a live model, a safetensors file and a TensorFlow checkpoint; map one layout onto another; recognise and prevent a
 # silent mistake; and defend your choice of a format with measurements.
 #
 # **Next:** M9-LAB-APP-A, the checklist for safe loading; then M9-LAB-02, where this GPT-2 becomes a Llama.
@@ -651,3 +889,34 @@ def load_all_or_nothing(model, tensors):
 from course_helpers.labs.lab_01 import check_load_all_or_nothing
 
 check_load_all_or_nothing(load_all_or_nothing)
+
+
+# %% [markdown]
+# ### Exercise 4 · From OpenAI's layout to Hugging Face's
+#
+# Somebody had to do this once, in 2019, so that you can write `from_pretrained("gpt2")`. Write a function that takes one tensor
+# of OpenAI's, with its name, and gives it back with the name and in the shape of section 3: `model/h3/attn/c_attn/w`, (1, width,
+# 3 x width), becomes `h.3.attn.c_attn.weight`, (width, 3 x width). Mind the norms (`g`), and the two embeddings: their names have no
+# ending at all.
+
+# %% tags=["exercise"]
+def to_hugging_face(name, tensor):
+    """The name and the tensor as Hugging Face's GPT-2 has them."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"]
+def to_hugging_face(name, tensor):
+    _, *parts = name.split("/")
+    if parts[0].startswith("h"):
+        parts[:1] = ["h", parts[0][1:]]
+    if parts[-1] in ("wte", "wpe"):
+        parts.append("w")
+    parts[-1] = "bias" if parts[-1] == "b" else "weight"
+    return ".".join(parts), tensor[0] if tensor.dim() == 3 else tensor
+
+
+# %%
+from course_helpers.labs.lab_01 import check_to_hugging_face
+
+check_to_hugging_face(to_hugging_face)

@@ -72,26 +72,27 @@ def canvas(width: float, height: float) -> tuple["Figure", "Axes"]:
     return figure, ax
 
 
-def three_roads() -> "Image":
-    """M9-LAB-01's opening picture: three formats, one set of checks, one model."""
-    figure, ax = canvas(8.6, 3.9)
+def four_roads() -> "Image":
+    """M9-LAB-01's opening picture: four formats, one set of checks, one model."""
+    figure, ax = canvas(8.6, 4.75)
     roads = (
         ("PyTorch state dict", "pytorch_model.bin\na pickle: a small program\nthat rebuilds the tensors"),
         ("Transformers", "from_pretrained(...)\na live model that another\nlibrary has built"),
         ("safetensors", "model.safetensors\na table of contents,\nthen plain bytes"),
+        ("TensorFlow, OpenAI's own", "model.ckpt.index and .data\nplain bytes, and for each\ntensor a check sum"),
     )
     for index, (title, text) in enumerate(roads):
-        y = 2.72 - index * 1.3
-        box(ax, 0.1, y, 2.4, 0.85, text, fontsize=8.5)
-        ax.text(0.14, y + 0.9, title, color=NAVY, fontsize=10, fontweight="bold", va="bottom")
-        arrow(ax, (2.5, y + 0.42), (3.4, 1.84))
-    box(ax, 3.4, 1.24, 1.9, 1.2, "the weight map\nwhich tensor goes\nwhere, and how")
-    arrow(ax, (5.3, 1.84), (5.95, 1.84))
-    box(ax, 5.95, 1.24, 2.5, 1.2, "one GPT-2\nsame names, same shapes,\nsame logits, same text", NAVY)
+        y = 3.62 - index * 1.19
+        box(ax, 0.1, y, 2.4, 0.8, text, fontsize=8.5)
+        ax.text(0.14, y + 0.84, title, color=NAVY, fontsize=10, fontweight="bold", va="bottom")
+        arrow(ax, (2.5, y + 0.4), (3.4, 2.3))
+    box(ax, 3.4, 1.7, 1.9, 1.2, "the weight map\nwhich tensor goes\nwhere, and how")
+    arrow(ax, (5.3, 2.3), (5.95, 2.3))
+    box(ax, 5.95, 1.7, 2.5, 1.2, "one GPT-2\nsame names, same shapes,\nsame logits, same text", NAVY)
     return show(
         figure,
-        "Three checkpoint formats on the left, PyTorch state dict, Transformers and safetensors, lead through one "
-        "weight map in the middle to one GPT-2 model on the right.",
+        "Four checkpoint formats on the left, PyTorch state dict, Transformers, safetensors and TensorFlow, lead "
+        "through one weight map in the middle to one GPT-2 model on the right.",
     )
 
 

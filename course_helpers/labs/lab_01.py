@@ -124,6 +124,47 @@ def check_load_all_or_nothing(load_all_or_nothing: Callable[[GPT2Model, Mapping[
     print("Exercise 3: right. Everything or nothing, and never a half-loaded model.")
 
 
+#: OpenAI's name and Hugging Face's, for a tensor of every kind.
+RENAMED = {
+    "model/wte": "wte.weight",
+    "model/wpe": "wpe.weight",
+    "model/h3/ln_1/g": "h.3.ln_1.weight",
+    "model/h3/ln_1/b": "h.3.ln_1.bias",
+    "model/h11/attn/c_attn/w": "h.11.attn.c_attn.weight",
+    "model/h0/attn/c_proj/w": "h.0.attn.c_proj.weight",
+    "model/h0/mlp/c_fc/b": "h.0.mlp.c_fc.bias",
+    "model/ln_f/g": "ln_f.weight",
+}
+
+
+def check_to_hugging_face(to_hugging_face: Callable[[str, Tensor], tuple[str, Tensor]]) -> None:
+    """Exercise 4: OpenAI's names and shapes become Hugging Face's."""
+    for theirs, name in RENAMED.items():
+        shape = (1, 4, 4) if "c_proj/w" in theirs else (1, 4, 12) if theirs.endswith("/w") else (4, 3)
+        shape = shape[:1] if theirs.endswith(("/g", "/b")) else shape
+        tensor = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        expected = tensor[0] if len(shape) == 3 else tensor
+        pair = answer(to_hugging_face, theirs, tensor)
+        hint(not isinstance(pair, tuple) or len(pair) != 2, "return two things: the name, and the tensor")
+        found, values = pair
+        hint(not isinstance(values, Tensor), f"{theirs}: the second thing should be a tensor")
+        hint(found != name, f"{theirs} became {found!r}, expected {name!r}: {endings(theirs)}")
+        hint(values.shape == tensor.shape != expected.shape, f"{theirs}: the dimension of 1 is still there")
+        hint(
+            len(shape) == 3 and values.shape == expected.T.shape and torch.equal(values, expected.T),
+            f"{theirs}: do not turn it. Hugging Face kept the matrix on its side and named the layer Conv1D",
+        )
+        hint(not torch.equal(values, expected), f"{theirs}: the shape is {tuple(values.shape)}, or the numbers changed")
+    print("Exercise 4: right. GPT-2 is ready for the hub.")
+
+
+def endings(name: str) -> str:
+    """What the end of one of OpenAI's names becomes."""
+    if name.endswith(("wte", "wpe")):
+        return "the two embeddings have no ending in OpenAI's files; here it is 'weight'"
+    return "'w' and 'g' (the gain of a norm) become 'weight', 'b' becomes 'bias'; 'h3' becomes 'h.3'"
+
+
 def refuses(load: Callable, tensors: Mapping[str, Tensor], what: str, advice: str) -> None:
     """The loader must raise ValueError, and must not have touched the model."""
     model = fresh_model(2)

@@ -73,7 +73,7 @@ class TensorFlowFile:
                 "a tensor's bytes are not those that were saved",
                 file=self.shards[entry.shard],
                 tensor=name,
-                expected=f"CRC32C {entry.crc:#010x}, says the index",
+                expected=f"masked CRC32C {entry.crc:#010x}, says the index",
                 found=f"{found:#010x}",
                 cause="a damaged file, or the data of another checkpoint beside this index",
                 next_step="download the checkpoint again into an empty folder",

@@ -8,7 +8,12 @@ import torch
 from course_helpers.architectures.gpt2 import GPT2Model
 from course_helpers.families import FAMILIES
 from course_helpers.labs import ExerciseHint
-from course_helpers.labs.lab_01 import check_load_all_or_nothing, check_read_tensor, check_split_c_attn
+from course_helpers.labs.lab_01 import (
+    check_load_all_or_nothing,
+    check_read_tensor,
+    check_split_c_attn,
+    check_to_hugging_face,
+)
 
 
 def reader(offset=lambda length: 8 + length, end=lambda first, last: last, dtype=torch.float32, shaped=True):
@@ -61,6 +66,23 @@ def load(model, tensors, *, names=True, shapes=True, stage=True, turn=True):
             parameters[target].copy_(part)
 
 
+def renamer(*, embeddings=True, layer=True, gain=True, squeeze=True, turn=False):
+    """A to_hugging_face that is right, or wrong in one respect."""
+
+    def to_hugging_face(name, tensor):
+        _, *parts = name.split("/")
+        if layer and parts[0].startswith("h"):
+            parts[:1] = ["h", parts[0][1:]]
+        if embeddings and parts[-1] in ("wte", "wpe"):
+            parts.append("w")
+        ends = {"b": "bias", "w": "weight"} | ({"g": "weight"} if gain else {})
+        parts[-1] = ends.get(parts[-1], parts[-1])
+        matrix = tensor.squeeze(0) if squeeze else tensor
+        return ".".join(parts), matrix.T if turn and tensor.dim() == 3 else matrix
+
+    return to_hugging_face
+
+
 def loader(**left_out):
     return lambda model, tensors: load(model, tensors, **left_out)
 
@@ -72,6 +94,7 @@ def loader(**left_out):
         (check_split_c_attn, lambda weight: weight.T.chunk(3)),
         (check_split_c_attn, lambda weight: tuple(part.T for part in weight.chunk(3, dim=1))),
         (check_load_all_or_nothing, loader()),
+        (check_to_hugging_face, renamer()),
     ],
 )
 def test_right_answers_pass(check, right, capsys):
@@ -101,6 +124,16 @@ def test_right_answers_pass(check, right, capsys):
         (check_load_all_or_nothing, loader(names=False), "loaded without a word"),
         (check_load_all_or_nothing, loader(shapes=False), "raise your own ValueError"),
         (check_load_all_or_nothing, loader(stage=False), "Check everything first"),
+        (check_to_hugging_face, empty, "still empty"),
+        (check_to_hugging_face, silent, "return statement"),
+        (check_to_hugging_face, lambda name, tensor: name, "return two things"),
+        (check_to_hugging_face, lambda name, tensor: (tensor, name), "should be a tensor"),
+        (check_to_hugging_face, renamer(embeddings=False), "the two embeddings have no ending"),
+        (check_to_hugging_face, renamer(layer=False), "'h3' becomes 'h.3'"),
+        (check_to_hugging_face, renamer(gain=False), "the gain of a norm"),
+        (check_to_hugging_face, renamer(squeeze=False), "dimension of 1 is still there"),
+        (check_to_hugging_face, renamer(turn=True), "do not turn it"),
+        (check_to_hugging_face, lambda *pair: (renamer()(*pair)[0], pair[1].squeeze(0) + 1), "the numbers changed"),
     ],
 )
 def test_wrong_answers_get_the_hint_that_helps(check, wrong, advice):
