@@ -36,6 +36,7 @@ DTYPES = {
 VERSION = 1
 #: Indexes are small (that of GPT-2 XL takes 40 kB); a larger one would only exhaust memory.
 MAX_INDEX_BYTES = 100_000_000
+MAX_DIMENSIONS = 64  # numpy allows no more
 
 #: How a field of a Protocol Buffers message is written, and the messages of the index: number -> form.
 VARINT, BYTES, FIXED32 = 0, 2, 5
@@ -117,8 +118,10 @@ def read_entry(data: bytes, shards: int) -> Entry:
         raise Damage("a type that torch has, too", f"number {number} of TensorFlow's types (7: text)")
     shape = fields(single(entry, 2, b""), SHAPE)
     sizes = tuple(signed(fields(dimension, DIMENSION), 1) for dimension in shape.get(2, []))
-    if signed(shape, 3) or any(length < 0 for length in sizes) or math.prod(filter(None, sizes)) >= 1 << 60:
-        raise Damage("a shape", f"{sizes}"[:200])
+    if signed(shape, 3) or len(sizes) > MAX_DIMENSIONS or any(length < 0 for length in sizes):
+        raise Damage(f"a shape of at most {MAX_DIMENSIONS} dimensions", f"{sizes}"[:200])
+    if math.prod(filter(None, sizes)) >= 1 << 60:
+        raise Damage("a tensor that fits any memory", f"{sizes}"[:200])
     if not 0 <= shard < shards or start < 0:
         raise Damage(f"a place in one of {shards} data files", f"byte {start} of file {shard}")
     if size != math.prod(sizes) * DTYPES[number].itemsize:

@@ -228,6 +228,7 @@ ENTRIES = {
     "two negative numbers": entry(shape=(-1, -2)),
     "giant shape": entry(shape=(2**62, 2**62)),
     "giant shape of nothing": entry(shape=(0, 2**62, 2**62), size=0),
+    "65 dimensions": entry(shape=(1,) * 65, size=4),
     "unknown rank": entry(extra=b"")[:2] + field(2, field(3, 1)) + entry()[2:],
     "slices": entry(extra=field(7, b"", default=None)),
     "another shard": entry(shard=1),
