@@ -12,6 +12,7 @@ from .architectures import gemma3, gpt2, llama, olmo3, qwen3
 from .architectures.base import LanguageModel
 from .architectures.config import ModelConfig
 from .errors import ConfigError
+from .loaders.rules import WeightMap
 from .loaders.weight_maps import (
     GEMMA3,
     GPT2,
@@ -22,7 +23,6 @@ from .loaders.weight_maps import (
     QWEN3,
     QWEN3_MOE,
     QWEN3_MOE_FUSED,
-    WeightMap,
 )
 
 

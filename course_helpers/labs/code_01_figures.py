@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from ..architectures.gpt2 import PRESETS
 from ..loaders.assign import HEAD
-from ..loaders.weight_maps import GPT2, Rule
+from ..loaders.rules import Rule
+from ..loaders.weight_maps import GPT2
 from .figures import CHARCOAL, GOLD, NAVY, PEARL, SLATE, SOFT_GREY, arrow, box, canvas, new_figure, show
 
 if TYPE_CHECKING:

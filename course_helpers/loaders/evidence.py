@@ -94,6 +94,8 @@ def shared_problems(checkpoint: Checkpoint, used: Iterable[str]) -> Iterator[Che
     (A head that is tied to the embedding is no parameter, and not among `used`.)"""
     first: dict[tuple, str] = {}
     for name in used:
+        if checkpoint.file_of[name].path is None:  # in memory, whoever made two names of one tensor meant it
+            continue
         tensor = checkpoint.file_of[name].tensors[name]
         where = place(getattr(tensor, "parts", (tensor,))[0])
         if where is not None and first.setdefault(where, name) != name:

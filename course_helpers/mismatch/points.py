@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..architectures.config import FULL, SLIDING
-from ..loaders.weight_maps import Rule
+from ..loaders.rules import Rule
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from course_helpers import FAMILIES, load_model
 from course_helpers.families import family_of
-from course_helpers.loaders.weight_maps import GPT2, Rule, WeightMap
+from course_helpers.loaders.rules import Rule, WeightMap
+from course_helpers.loaders.weight_maps import GPT2
 from tests.tiny_models import CONFIGS, EXAMPLES, ours, same_parameters, theirs
 
 every_family = pytest.mark.parametrize("family", FAMILIES)

@@ -9,8 +9,8 @@ from course_helpers.architectures.llama import LlamaConfig
 from course_helpers.errors import CheckpointError
 from course_helpers.loaders import load
 from course_helpers.loaders.assign import Plan
+from course_helpers.loaders.rules import Rule, WeightMap
 from course_helpers.loaders.sources import Checkpoint, MemoryTensors
-from course_helpers.loaders.weight_maps import Rule, WeightMap
 from course_helpers.tokenizers import Tokenizer
 from tests.tiny_models import Data
 from tests.traps.checks import (
