@@ -20,12 +20,14 @@ def add_loading_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=DTYPES, help="that of the checkpoint unless given")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps; default: cpu")
     parser.add_argument("--strategy", choices=STRATEGIES, default="stream")
+    parser.add_argument("--verify", action="store_true", help="look at every byte before anything is loaded")
     parser.add_argument("--revision", help="branch, tag or commit of a hub model; its newest unless given")
 
 
 def load_from(arguments: argparse.Namespace):
     dtype = DTYPES[arguments.dtype] if arguments.dtype else None
-    return load_model(arguments.source, dtype, arguments.device, arguments.strategy, revision=arguments.revision)
+    asked = {"revision": arguments.revision, "verify": arguments.verify}
+    return load_model(arguments.source, dtype, arguments.device, arguments.strategy, **asked)
 
 
 def run_load(arguments: argparse.Namespace) -> int:

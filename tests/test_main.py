@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -42,6 +43,19 @@ def test_load_accounts_for_every_tensor(capsys):
     printed = capsys.readouterr().out
     assert "as bfloat16" in printed
     assert "h.3.attn.c_attn.weight" in printed and "transpose, split in 3" in printed
+
+
+def test_verify_looks_at_every_byte(tmp_path, capsys):
+    shutil.copytree(FOLDERS["tiny-gpt2"], tmp_path, dirs_exist_ok=True)
+    assert main(["load", str(tmp_path), "--verify"]) == 0
+    weights = bytearray((tmp_path / "model.safetensors").read_bytes())
+    weights[-1] ^= 1  # another number, as good as any
+    (tmp_path / "model.safetensors").write_bytes(weights)
+    assert main(["load", str(tmp_path)]) == 0
+    capsys.readouterr()
+    assert main(["load", str(tmp_path), "--verify"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and "model.safetensors" in printed.err
 
 
 def test_a_hub_model_is_announced_on_standard_error_and_reported_on_standard_output(tmp_path):
