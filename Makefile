@@ -26,7 +26,7 @@ export TRANSFORMERS_OFFLINE := 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab labs check checkpoints system-packages clean
+.PHONY: help run test lab labs check bench checkpoints system-packages clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -46,6 +46,10 @@ labs: $(READY) ## rebuild the .ipynb of every lab from its .py (LABS="M9-LAB-01 
 check: $(READY) ## ruff, and the labs without executing them
 	@$(VENV_PYTHON) -m ruff check .
 	@$(VENV_PYTHON) -m course_helpers.labs check $(LABS)
+
+bench: $(READY) ## measure against peers; figures go to benchmarks/results (some minutes; close everything else)
+	@$(VENV_PYTHON) -m pip install -q --no-deps -r benchmarks/requirements.txt -c constraints.txt
+	@$(VENV_PYTHON) -m benchmarks.loading
 
 checkpoints: $(READY) ## rebuild the bundled checkpoints (CHECKPOINTS="name ..." for some)
 	@set -e; for name in $(CHECKPOINTS); do echo "$$name"; $(VENV_PYTHON) checkpoints/build.py "$$name"; done

@@ -4,6 +4,7 @@ A plan accounts for every tensor on both sides before a byte is copied: each che
 a stated reason, or refused; each parameter is filled exactly once. All problems are collected and raised together.
 """
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 from ..architectures.config import ModelConfig
 from ..errors import CheckpointError, raise_all
 from .evidence import evidence_against
+from .rules import Rule, WeightMap
 from .sources import Checkpoint
-from .weight_maps import Rule, WeightMap
 
 EMBEDDING, HEAD = "token_embedding.weight", "output_head.weight"
 Shapes = Mapping[str, torch.Size]
@@ -38,9 +39,8 @@ def make_plan(checkpoint: Checkpoint, weight_maps: tuple[WeightMap, ...], config
     Raises CheckpointError, with every problem attached, for tensors that are missing, unexpected, or of a wrong shape
     or type, and for a second copy of a tied head that differs from the embedding.
     """
-    weight_map, trunk = choose_layout(checkpoint, weight_maps, config, shapes)
+    weight_map, trunk, rules = choose_layout(checkpoint, weight_maps, config, shapes)
     with_head = {HEAD: shapes[EMBEDDING], **shapes}
-    rules = weight_map.expand(config, trunk)
     # A layout may have rows for parts that not every layer has: a layer has experts or an ordinary feed-forward.
     rules = {name: rule for name, rule in rules.items() if with_head.keys() >= set(rule.targets)}
     tied = {name for name, rule in rules.items() if rule.targets == (HEAD,) and HEAD not in shapes}
@@ -76,22 +76,28 @@ def make_plan(checkpoint: Checkpoint, weight_maps: tuple[WeightMap, ...], config
 
 def choose_layout(
     checkpoint: Checkpoint, weight_maps: tuple[WeightMap, ...], config: ModelConfig, shapes: Shapes
-) -> tuple[WeightMap, str]:
-    """The layout, and the trunk prefix, in which most of the checkpoint's names make sense. Raises CheckpointError."""
+) -> tuple[WeightMap, str, dict[str, Rule]]:
+    """The layout and the trunk prefix in which most of the checkpoint's names make sense, and the rules they lead to.
+    Raises CheckpointError."""
     own = WeightMap("course_helpers", {name: name for name in shapes})
-    names = set(checkpoint.names())
-    choices = [(weight_map, trunk) for weight_map in (*weight_maps, own) for trunk in weight_map.trunks]
-    matches = [len(names & weight_map.expand(config, trunk).keys()) for weight_map, trunk in choices]
-    if not max(matches):
+    names, choices, most = set(checkpoint.names()), [], -1
+    for weight_map, trunk in ((one, trunk) for one in (*weight_maps, own) for trunk in one.trunks):
+        choices.append(rules := weight_map.expand(config, trunk))
+        matches = len(names & rules.keys())
+        if matches > most:
+            best, most = (weight_map, trunk, rules), matches
+        if matches == len(names):
+            break  # no other layout can explain more
+    if not most:
         raise CheckpointError(
             "none of the tensor names belongs to this family",
             file=checkpoint.origin,
-            expected=" or ".join(next(iter(weight_map.expand(config, trunk))) for weight_map, trunk in choices),
+            expected=" or ".join(next(iter(rules)) for rules in choices),
             found=", ".join(sorted(names)[:3]) + ", ..." if names else "no tensors",
             cause="weights of one family beside the config.json of another",
             next_step="take config.json and the weights from the same place",
         )
-    return choices[matches.index(max(matches))]
+    return best
 
 
 WRONG_SHAPE = "a tensor has the wrong shape"
@@ -179,5 +185,5 @@ def differs(checkpoint: Checkpoint, head: str, embedding: str) -> CheckpointErro
 
 def set_parameter(model: nn.Module, name: str, tensor: Tensor) -> None:
     """Put a tensor in a parameter's place without copying it."""
-    module_name, _, attribute = name.rpartition(".")
-    setattr(model.get_submodule(module_name), attribute, nn.Parameter(tensor))
+    *modules, attribute = name.split(".")
+    setattr(functools.reduce(getattr, modules, model), attribute, nn.Parameter(tensor))

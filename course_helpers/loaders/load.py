@@ -1,8 +1,9 @@
 """From a source to a model: the two functions that everything else in `loaders` serves."""
 
 import functools
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,9 +13,13 @@ from ..architectures.config import ModelConfig
 from ..errors import CheckpointError, ConfigError
 from ..families import Family, family_of
 from .assign import make_plan
+from .reading import ReadAhead
 from .report import LoadReport, TensorRow
 from .sources import Checkpoint, open_checkpoint
 from .strategies import STRATEGIES, Job, copy_into
+from .verify import check_every_byte
+
+BACKENDS = ("auto", "mmap", "pread")
 
 
 def load_model(
@@ -25,19 +30,27 @@ def load_model(
     *,
     config: Mapping[str, Any] | None = None,
     revision: str | None = None,
+    verify: bool = False,
+    backend: str = "auto",
 ) -> LanguageModel:
     """Load any checkpoint of any family into our model, in eval mode.
 
     `source`: what `open_checkpoint` takes. `dtype`: that of the checkpoint's tensors unless another is asked for
     (the widest, where they differ). `strategy`: naive, sequential, mmap or stream: equal models, different peaks of
-    memory. The model's `load_report` accounts for every tensor. Raises CheckpointError (and returns no model) for
-    anything that would make a wrong one.
+    memory. `verify`: look at every byte first (see `verify.py`); it costs about one more read of the files. `backend`:
+    how strategy mmap gets at the files: "mmap", or "pread", which reads them as strategy stream does; "auto" is "pread"
+    on Windows, where mappings of many gigabytes can end the process, and "mmap" elsewhere. The model's `load_report`
+    accounts for every tensor. Raises CheckpointError (and returns no model) for anything that would make a wrong one.
     """
     if strategy not in STRATEGIES:
         raise ValueError(f"unknown strategy {strategy!r}; there are: {', '.join(STRATEGIES)}")
+    if backend not in BACKENDS:
+        raise ValueError(f"unknown backend {backend!r}; there are: {', '.join(BACKENDS)}")
+    if backend == "auto":
+        backend = "pread" if sys.platform == "win32" else "mmap"
     started = time.perf_counter()
     with open_checkpoint(source, config, revision, dtype=dtype, device=device) as checkpoint:
-        job = prepare(checkpoint, dtype, torch.device(device))
+        job = prepare(checkpoint, dtype, torch.device(device), verify=verify, backend=backend)
         model = STRATEGIES[strategy](job).eval()
         model.load_report = report(job, model, strategy, time.perf_counter() - started)
     return model
@@ -49,6 +62,7 @@ def load_weights(
     *,
     config: Mapping[str, Any] | None = None,
     revision: str | None = None,
+    verify: bool = False,
 ) -> LoadReport:
     """Replace the weights of a model in hand: all of them, or (with CheckpointError) none.
 
@@ -60,8 +74,9 @@ def load_weights(
     with open_checkpoint(source, config, revision, dtype=model.dtype, device=model.device) as checkpoint:
         if checkpoint.config is not None:
             check_same_config(checkpoint, model.config)
-        job = prepare(checkpoint, model.dtype, model.device, model.config)
-        staged = list(job.parameters(checkpoint.read))
+        job = prepare(checkpoint, model.dtype, model.device, model.config, verify)
+        with ReadAhead(checkpoint, job.plan.steps) as ahead:
+            staged = list(job.parameters(ahead.take))
         copy_into(model, iter(staged))
         return report(job, model, "all or nothing", time.perf_counter() - started)
 
@@ -85,9 +100,14 @@ def check_same_config(checkpoint: Checkpoint, config: ModelConfig) -> None:
 
 
 def prepare(
-    checkpoint: Checkpoint, dtype: torch.dtype | None, device: torch.device, config: ModelConfig | None = None
+    checkpoint: Checkpoint,
+    dtype: torch.dtype | None,
+    device: torch.device,
+    config: ModelConfig | None = None,
+    verify: bool = False,
+    backend: str = "mmap",
 ) -> Job:
-    """Check the whole checkpoint against its config. Raises CheckpointError; reads no weights."""
+    """Check the whole checkpoint against its config. Raises CheckpointError; reads no weights, but with `verify`."""
     if checkpoint.config is None and config is None:
         raise CheckpointError(
             "the weights have no config.json beside them",
@@ -99,11 +119,41 @@ def prepare(
         )
     family, config = read_config(checkpoint) if config is None else (family_of(config.to_hf()), config)
     build = functools.partial(family.model, config)
-    with torch.device("meta"):
-        shapes = {name: parameter.shape for name, parameter in build().named_parameters()}
+    empty = build_empty(checkpoint, config, build)
+    shapes = {name: parameter.shape for name, parameter in empty.named_parameters()}
     plan = make_plan(checkpoint, family.weight_maps, config, shapes)
+    if verify:
+        check_every_byte(checkpoint, plan.steps)
     stored = functools.reduce(torch.promote_types, {checkpoint.dtype(name) for name in plan.steps})
-    return Job(build, checkpoint, plan, dtype or stored, device)
+    return Job(build, empty, checkpoint, plan, dtype or stored, device, backend)
+
+
+def build_empty(checkpoint: Checkpoint, config: ModelConfig, build: Callable[[], LanguageModel]) -> LanguageModel:
+    """A model whose parameters have shapes but no memory. Raises ConfigError where there can be no such model."""
+    tensors = len(checkpoint.names())
+    if config.num_hidden_layers > tensors:
+        raise impossible(checkpoint, f"{config.num_hidden_layers} layers, and only {tensors} tensors")
+    largest = max((size for name in checkpoint.names() for size in checkpoint.shape(name)), default=0)
+    if config.head_dim > largest:  # tables as long as that are computed while a model is built
+        raise impossible(
+            checkpoint, f"heads of {config.head_dim}, and no tensor with more than {largest} rows or columns"
+        )
+    try:
+        with torch.device("meta"):
+            return build()
+    except (ArithmeticError, RuntimeError) as error:
+        raise impossible(checkpoint, f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+
+
+def impossible(checkpoint: Checkpoint, found: str) -> ConfigError:
+    return ConfigError(
+        "no model can be built from this config",
+        file=checkpoint.origin,
+        expected="sizes that fit the weights",
+        found=found,
+        cause="a config.json of another size, or edited by hand",
+        next_step="take config.json from the same place as the weights",
+    )
 
 
 def read_config(checkpoint: Checkpoint) -> tuple[Family, ModelConfig]:
@@ -114,10 +164,12 @@ def read_config(checkpoint: Checkpoint) -> tuple[Family, ModelConfig]:
     except ConfigError as error:
         error.file = error.file or checkpoint.origin
         raise
+    except ArithmeticError as error:  # a value that fits its type, and leads beyond the range of numbers
+        raise impossible(checkpoint, f"{type(error).__name__}: {error}") from error
 
 
 def report(job: Job, model: LanguageModel, strategy: str, seconds: float) -> LoadReport:
-    checkpoint, plan = job.checkpoint, job.plan
+    checkpoint, plan, parameters = job.checkpoint, job.plan, list(model.parameters())
     return LoadReport(
         origin=checkpoint.origin,
         format=checkpoint.format,
@@ -130,7 +182,7 @@ def report(job: Job, model: LanguageModel, strategy: str, seconds: float) -> Loa
             for name, rule in plan.steps.items()
         ),
         dropped=plan.dropped,
-        parameters=model.num_parameters(),
-        nbytes=sum(parameter.nbytes for parameter in model.parameters()),
+        parameters=sum(parameter.numel() for parameter in parameters),
+        nbytes=sum(parameter.nbytes for parameter in parameters),
         seconds=seconds,
     )

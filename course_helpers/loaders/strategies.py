@@ -4,20 +4,25 @@ naive        build the model, read the whole checkpoint beside it, copy         
 sequential   build the model, then read and copy one tensor at a time            the model + one tensor
 mmap         an empty model on the meta device; parameters are windows           the model, as pages of the file
              onto the file wherever a tensor can be used as it is                that are read at their first use
-stream       an empty model on the meta device; one tensor at a time is read     the model + one tensor
-             into memory of its own, which becomes the parameter
+stream       an empty model on the meta device; tensors are read, several at     the model
+             once, straight into the memory that becomes the parameters
+
+A tensor that cannot be used as it is (another type, another order, another device) goes through memory that is used
+again for the next one: with mmap and stream, the peak then is the model and the largest such tensor.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from ..architectures.base import LanguageModel
 from .assign import Plan, set_parameter
+from .reading import ReadAhead
+from .rules import Rule
 from .sources import Checkpoint
-from .weight_maps import Rule
 
 
 @dataclass(frozen=True)
@@ -25,10 +30,12 @@ class Job:
     """Everything a strategy needs: a checked plan, where the tensors come from, and what the model shall be."""
 
     build: Callable[[], LanguageModel]
+    empty: LanguageModel  # a model whose parameters have shapes but no memory; what is computed (RoPE) is real
     checkpoint: Checkpoint
     plan: Plan
     dtype: torch.dtype
     device: torch.device
+    backend: str = "mmap"  # how strategy mmap gets at a file: "mmap", or "pread" where mapping is not safe
 
     def parameters(self, read: Callable[[str], Tensor]) -> Iterator[tuple[str, Rule, Tensor]]:
         """Every parameter's name, the rule that fills it (or a part of it) and the values, in the checkpoint's order;
@@ -40,9 +47,13 @@ class Job:
             ):
                 yield name, rule, tensor
 
-    def fits(self, name: str, rule: Rule) -> bool:
-        """Whether a checkpoint tensor can become a parameter without being changed."""
-        return not rule.changes and self.checkpoint.dtype(name) == self.dtype and self.device.type == "cpu"
+    @cached_property
+    def as_it_is(self) -> dict[str, str]:
+        """The checkpoint tensors that can become parameters without being changed, and which parameters."""
+        if self.device.type != "cpu":
+            return {}
+        steps, dtype = self.plan.steps.items(), self.checkpoint.dtype
+        return {name: rule.targets[0] for name, rule in steps if not rule.changes and dtype(name) == self.dtype}
 
 
 def naive(job: Job) -> LanguageModel:
@@ -56,27 +67,28 @@ def sequential(job: Job) -> LanguageModel:
 
 
 def mmap(job: Job) -> LanguageModel:
+    if job.backend == "pread":
+        return stream(job)
     return adopt(job, lambda name: job.checkpoint.map(name).contiguous())
 
 
 def stream(job: Job) -> LanguageModel:
-    return adopt(job, job.checkpoint.read)
+    with ReadAhead(job.checkpoint, job.as_it_is) as ahead:
+        return adopt(job, ahead.take)
 
 
 def adopt(job: Job, fetch: Callable[[str], Tensor]) -> LanguageModel:
     """Make tensors themselves the parameters of a model that was built without memory. One that becomes a parameter as
     it is, is `fetch`ed for good. All others (turned, cut up, cast, or meant for another device) pass through one
     scratch buffer, as large as the largest of them."""
-    model = build_empty(job)
-    checkpoint = job.checkpoint
-    as_it_is = {name for name, rule in job.plan.steps.items() if job.fits(name, rule)}
+    model, checkpoint, as_it_is = job.empty, job.checkpoint, job.as_it_is
     sizes = [checkpoint.size(name) for name in job.plan.steps if name not in as_it_is]
-    scratch = torch.empty(max(sizes, default=0), dtype=torch.uint8)
+    scratch = torch.empty(max(sizes, default=0), dtype=torch.uint8, device="cpu")
 
     def read(name: str) -> Tensor:
         return fetch(name) if name in as_it_is else checkpoint.peek(name, scratch)
 
-    whole = {job.plan.steps[name].targets[0] for name in as_it_is}
+    whole = set(as_it_is.values())
     for name, rule, tensor in job.parameters(read):
         if name in whole:
             set_parameter(model, name, tensor)
@@ -93,12 +105,6 @@ STRATEGIES: Mapping[str, Callable[[Job], LanguageModel]] = {
     "mmap": mmap,
     "stream": stream,
 }
-
-
-def build_empty(job: Job) -> LanguageModel:
-    """A model whose parameters have shapes but no memory. What is computed (RoPE frequencies) is real already."""
-    with torch.device("meta"):
-        return job.build()
 
 
 def build_whole(job: Job) -> LanguageModel:

@@ -1,0 +1,80 @@
+"""The Markdown table of `loading.py`, and the sentences below it: nothing in them but what was measured."""
+
+from course_helpers.memory import MIB
+
+PLAIN = "limit: one plain read into fresh memory"
+
+HEAD = """# Loading: seconds and peaks
+
+{cpu}, {cores} cores, {memory_gib} GiB; Python {python}, {packages}; {date}. Medians of {rounds} interleaved rounds, in
+parentheses the fastest and the slowest; methods that first fill the model with random numbers were measured once. Each
+measurement has a process of its own, which has loaded a tiny checkpoint in the same way before. All files lie in the
+page cache. Made by `make bench`; the figures are in loading.json.
+
+**seconds**: until the method returns. **× plain read**: the same, divided by one plain read of the files into fresh
+memory. **all touched**: seconds until one byte of every page of every weight was looked at, loading included: a method
+that only maps the file returns before the weights are there. **own**, **resident**: the most memory above the start,
+when all is touched, divided by the weights' bytes in memory; own is anonymous memory, resident counts pages of mapped
+files, too. **whose memory**: what the weights lie in at the end. The model's own memory is safe against anything that
+happens to the file; the file's pages change when the file is overwritten, and can be given back to the system.
+"""
+
+
+def table(report: dict) -> str:
+    machine = report["machine"]
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items() if version)
+    parts = [HEAD.format(**machine | {"packages": packages, "rounds": report["rounds"]})]
+    return "\n".join(parts + [section(case) for case in report["cases"]])
+
+
+def section(case: dict) -> str:
+    """One checkpoint: a row a method, and who was ahead."""
+    plain = next((method["seconds"] for method in case["methods"] if method["name"] == PLAIN), None)
+    lines = [f"## {case['checkpoint']}", ""]
+    lines += [f"{case['tensors']} tensors, {case['bytes'] / 1e9:.2f} GB.", ""]
+    lines += ["| method | seconds | × plain read | all touched | own | resident | whose memory |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    lines += [row(method, plain, case["bytes"]) for method in case["methods"]]
+    return "\n".join([*lines, "", *verdicts(case["methods"], plain), ""])
+
+
+def row(method: dict, plain: float | None, file_bytes: int) -> str:
+    low, high = min(method["all_seconds"]), max(method["all_seconds"])
+    spread = f" ({low:.2f}-{high:.2f})" if len(method["all_seconds"]) > 1 else ""
+    is_model = method["model_bytes"] is not None
+    size = (method["model_bytes"] if is_model else file_bytes) / MIB
+    own, resident = (ratio(method[f"peak_{kind}_mb"], size) for kind in ("anonymous", "resident"))
+    touched = f"{method['touched_seconds']:.2f}" if is_model else ""
+    name = f"**{method['name']}**" if method["who"] == "ours" else method["name"]
+    cells = [name, f"{method['seconds']:.2f}{spread}", ratio(method["seconds"], plain), touched, own, resident]
+    return f"| {' | '.join([*cells, owner(method)])} |"
+
+
+def ratio(value: float | None, unit: float | None) -> str:
+    return "" if value is None or not unit else f"{value / unit:.2f}"
+
+
+def owner(method: dict) -> str:
+    """Whose memory the weights lie in: the kind that there is more of."""
+    if method["model_bytes"] is None or method["peak_anonymous_mb"] is None:
+        return ""
+    return "own" if method["peak_anonymous_mb"] > method["peak_file_mb"] else "the file's"
+
+
+def verdicts(methods: list[dict], plain: float | None) -> list[str]:
+    """Who is ahead of our strategies, among the peers whose weights lie in the same kind of memory."""
+    lines = []
+    for mine in methods:
+        strategy = mine["name"].removeprefix("course_helpers, ")
+        if strategy not in ("mmap", "stream"):
+            continue
+        kind = owner(mine)
+        peers = [other for other in methods if other["who"] == "peer" and owner(other) == kind]
+        ahead = [f"{other['name']} ({other['seconds']:.2f} s)" for other in peers if other["seconds"] < mine["seconds"]]
+        line = f"- `{strategy}` ({mine['seconds']:.2f} s, {kind} memory): "
+        line += f"behind {', '.join(ahead)}" if ahead else f"ahead of every peer of its kind ({len(peers)})"
+        if strategy == "stream" and plain is not None:
+            faster = mine["seconds"] <= plain
+            line += f"; {'no slower' if faster else 'slower'} than one plain read into fresh memory ({plain:.2f} s)"
+        lines.append(line + ".")
+    return lines
