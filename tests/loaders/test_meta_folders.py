@@ -2,16 +2,12 @@
 
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
-import huggingface_hub
 import pytest
 import torch
-from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import save_file
 
 from course_helpers import load_model, open_checkpoint
-from course_helpers.loaders import hub
 from tests.formats import META_CONFIG as CONFIG
 from tests.formats import meta
 from tests.loaders.refusals import refusal
@@ -84,28 +80,3 @@ def test_other_names_are_not_taken_for_metas(names, tmp_path):
     write_config(tmp_path, CONFIG)
     with open_checkpoint(tmp_path) as checkpoint:
         assert checkpoint.format == "pytorch"
-
-
-SMALL = {"params.json", "tokenizer.model", "LICENSE.txt"}
-BOTH = {"config.json", "tokenizer.json", "model.safetensors.index.json", "a.safetensors"}
-ONE, TWO = "consolidated.00.pth", "consolidated.01.pth"
-
-
-@pytest.mark.parametrize(
-    ("fetched", "left"),
-    [
-        (SMALL | {ONE}, {"README.md", "checklist.chk"}),
-        (SMALL | {ONE, TWO}, {"README.md", f"mp8/{ONE}"}),
-        (BOTH | {"original/params.json", "original/tokenizer.model"}, {f"original/{ONE}", f"original/{TWO}"}),
-        (BOTH | SMALL, {ONE, "fp16/a.safetensors"}),
-    ],
-    ids=["Llama 2 7B", "Llama 2 13B", "Llama 3", "both at the top"],
-)
-def test_the_hub_gives_metas_files_only_where_there_are_no_others(fetched, left, monkeypatch):
-    files = sorted(fetched | left)
-    siblings, asked = [SimpleNamespace(rfilename=name) for name in files], {}
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **options: SimpleNamespace(siblings=siblings))
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda _, **options: asked.update(options) or "here")
-    hub.download("meta-llama/Some-Llama")
-    patterns = {name: asked[name] for name in ("allow_patterns", "ignore_patterns")}
-    assert set(filter_repo_objects(files, **patterns)) == fetched

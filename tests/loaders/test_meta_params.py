@@ -171,10 +171,19 @@ def test_a_field_that_changes_the_numbers_must_be_there(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("value", [0, -2, "32", "", [], {}, [32], True, 1e300, float("nan"), float("inf"), 10**400])
+@pytest.mark.parametrize("value", [0, -2, "32", "", [], {}, [32], True, 1e300, 10**400])
 def test_a_value_that_cannot_be_right_is_refused(name, value, tmp_path):
     error = refused(tmp_path, SMALL | {name: value})
     assert error.field == name and error.file == tmp_path / "params.json"
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+def test_what_is_no_number_of_json_is_refused_with_the_whole_file(value, tmp_path):
+    path = written(tmp_path, SMALL) / "params.json"
+    path.write_text(path.read_text().replace(f'"dim": {SMALL["dim"]}', f'"dim": {value}'))
+    with pytest.raises(CheckpointError, match=f"{value}, which is no number of JSON") as caught:
+        config_from_params(tmp_path)
+    assert caught.value.file == path
 
 
 @pytest.mark.parametrize(
