@@ -48,7 +48,8 @@ class CheckpointError(ValueError):
             lines.append(f"  and {len(others)} more problem{'s' if len(others) > 1 else ''}:")
             lines += [f"    - {other.summary()}" for other in others[:8]]
             lines += [f"    - ... {len(others) - 8} more"] if len(others) > 8 else []
-        return "\n".join(lines)
+        # What a damaged file holds may not be text that can be printed: half of a pair of surrogates, for instance.
+        return "\n".join(lines).encode("utf-8", "backslashreplace").decode("utf-8")
 
     def summary(self) -> str:
         """The problem in one line."""

@@ -6,7 +6,6 @@ tensorflow/core/protobuf/tensor_bundle.proto.
 """
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError
+from .disk import ordinary_size
 from .sstable import Cursor, Damage, read_table
 
 #: TensorFlow's numbers for types (types.proto), those that torch has, too.
@@ -66,8 +66,8 @@ def read_index(source: Path | bytes) -> tuple[int, dict[str, Entry]]:
     lengths, types, shapes, gaps, overlaps. Raises CheckpointError, and nothing else, whatever the bytes."""
     name, on_disk = None, isinstance(source, Path)
     try:
-        if on_disk and os.path.getsize(source) > MAX_INDEX_BYTES:
-            raise Damage(f"at most {MAX_INDEX_BYTES} bytes", os.path.getsize(source))
+        if on_disk and (size := ordinary_size(source)) > MAX_INDEX_BYTES:
+            raise Damage(f"at most {MAX_INDEX_BYTES} bytes", size)
         table = read_table(source.read_bytes() if on_disk else source)
         shards = read_header(table.pop(b"", b""))
         entries = {}

@@ -5,8 +5,7 @@ training arrives at, matrices of zeros where a download has a hole; and, where t
 any change at all.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -15,15 +14,15 @@ from ..errors import CheckpointError, raise_all
 from .manifest_files import manifest_beside
 from .sources import Checkpoint
 
-#: Beyond any weight of a model that computes: released ones stay below 10,000, and one wrong bit in the exponent of an
-#: ordinary weight makes 10^30 of it.
+#: Beyond any weight that a model can compute with: float32 cannot hold the fifth power of it. The highest bit of an
+#: exponent that flips, in float32 or bfloat16, multiplies a weight below 1 by 2^128.
 IMPLAUSIBLE = 1e9
 CHUNK = 2**22  # values looked at together: what is needed beside a tensor stays small
 
 
-def check_every_byte(checkpoint: Checkpoint) -> None:
+def check_every_byte(checkpoint: Checkpoint, used: Iterable[str]) -> None:
     """Hold a checkpoint to its manifest, to the check sums of its format, and to reason. Raises CheckpointError, with
-    every tensor that is wrong."""
+    every tensor that is wrong. `used`: those that become parameters; the others need only be numbers."""
     files = list({id(file): file for file in checkpoint.file_of.values()}.values())
     if checkpoint.folder is not None and (manifest := manifest_beside(checkpoint.folder)) is not None:
         manifest.check(every_byte=True)
@@ -31,37 +30,39 @@ def check_every_byte(checkpoint: Checkpoint) -> None:
     for file in files:
         if hasattr(file, "check_bytes"):
             file.check_bytes()
-    scratch = torch.empty(max(map(checkpoint.size, checkpoint.names()), default=0), dtype=torch.uint8)
+    largest = max(map(checkpoint.size, checkpoint.names()), default=0)
+    scratch, weights = torch.empty(largest, dtype=torch.uint8, device="cpu"), set(used)
     raise_all(
         problem
         for name in checkpoint.names()
-        for problem in value_problems(name, checkpoint.peek(name, scratch), checkpoint.where(name))
+        for problem in value_problems(
+            checkpoint.peek(name, scratch), name in weights, tensor=name, file=checkpoint.where(name)
+        )
     )
 
 
-def value_problems(name: str, tensor: Tensor, file: Path | str) -> Iterator[CheckpointError]:
+def value_problems(values: Tensor, weight: bool, **where: object) -> Iterator[CheckpointError]:
     """What is wrong with the values of one tensor. Integers (positions, masks in old files) can be anything."""
-    if not tensor.is_floating_point() or not tensor.numel() or tensor.element_size() < 2:
+    if not values.is_floating_point() or not values.numel() or values.itemsize < 2:
         return
     nan = infinite = large = filled = 0
-    for chunk in tensor.reshape(-1).split(CHUNK):
+    for chunk in values.reshape(-1).split(CHUNK):
         magnitude = chunk.abs()
         nan += int(magnitude.isnan().sum())
         infinite += int(magnitude.isinf().sum())
         large += int((magnitude > IMPLAUSIBLE).sum())
         filled += int(magnitude.count_nonzero())
-    where = {"file": file, "tensor": name}
     if nan or infinite:
-        found = f"{nan} NaN and {infinite} infinite of {tensor.numel()} values"
-        yield wrong_values(found, "finite numbers", "a training that diverged", where)
-    elif large:
-        found = f"{large} of {tensor.numel()} values beyond {IMPLAUSIBLE:g}"
-        yield wrong_values(found, "values that a training can arrive at", "a bit that flipped, or another type", where)
-    elif not filled and tensor.dim() > 1:
-        yield wrong_values("zeros only", "a matrix that something was learned into", "a hole in a copy", where)
+        found = f"{nan} NaN and {infinite} infinite of {values.numel()} values"
+        yield wrong_values(found, "finite numbers", "a training that diverged", **where)
+    elif weight and large:
+        found = f"{large} of {values.numel()} values beyond {IMPLAUSIBLE:g}"
+        yield wrong_values(found, "values that training can arrive at", "a bit that flipped, or another type", **where)
+    elif weight and not filled and values.dim() > 1:
+        yield wrong_values("zeros only", "a matrix that something was learned into", "a hole in a copy", **where)
 
 
-def wrong_values(found: str, expected: str, cause: str, where: dict) -> CheckpointError:
+def wrong_values(found: str, expected: str, cause: str, **where: object) -> CheckpointError:
     return CheckpointError(
         "a tensor holds values that no trained model has",
         **where,

@@ -5,10 +5,10 @@ import os
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_helpers import CheckpointError
+from course_helpers import CheckpointError, open_checkpoint
 from course_helpers.loaders.disk import NotStrictJson, ordinary_size, parse_object, read_json
 from tests.loaders.refusals import check_answers
 
@@ -18,7 +18,8 @@ values = st.recursive(
 )
 
 
-@given(st.dictionaries(st.text(), values), st.booleans())
+@settings(max_examples=50)
+@given(st.dictionaries(st.text(), values, max_size=4), st.booleans())
 def test_any_object_is_read_as_python_reads_it(content, plain):
     try:
         raw = json.dumps(content, ensure_ascii=plain).encode()
@@ -120,6 +121,15 @@ def test_what_is_no_ordinary_file_is_refused_and_not_opened(tmp_path, kind):
         ordinary_size(path)
     check_answers(caught.value)
     assert caught.value.file == path
+
+
+@pytest.mark.parametrize("name", ["model.ckpt.index", "model.safetensors", "pytorch_model.bin", "config.json"])
+def test_a_pipe_under_any_name_is_refused_and_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    for source in (tmp_path, tmp_path / name):
+        with pytest.raises(CheckpointError) as caught:
+            open_checkpoint(source)
+        check_answers(caught.value)
 
 
 @pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="the administrator may read everything")

@@ -113,6 +113,7 @@ KINDS = (
     kind("a dimension of 2**63", field("shape", lambda row: [2**63])),
     kind("a shape of numbers with thousands of digits", field("shape", lambda row: [10**4000])),
     kind("a thousand dimensions", field("shape", lambda row: [2**62] * 1000), says="dimensions"),
+    kind("an empty tensor of giant dimensions", field("shape", lambda row: [0, 2**40, 2**40]), says="dimensions"),
     kind("a fractional shape", field("shape", lambda row: [float(size) for size in row["shape"]])),
     kind("true in a shape", field("shape", lambda row: [True, *row["shape"]])),
     kind("a scalar", field("shape", lambda row: [])),
