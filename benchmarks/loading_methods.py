@@ -29,7 +29,7 @@ class Method:
     load: Callable[[Path], object]
     formats: tuple[str, ...] = BOTH
     slow: bool = False  # it fills the model with random numbers first: one round of it is enough
-    note: str = ""  # what it does, for the table's legend
+    note: str = ""  # what it does, for the list below the tables
 
 
 def read_small(folder: Path) -> None:
@@ -104,24 +104,50 @@ METHODS: dict[str, Method] = {
         "limit", read_whole, note="`Path.read_bytes`, one file at a time"
     ),
     "torch.load + load_state_dict": Method(
-        "peer", lambda folder: into(folder, torch_states(folder, False), "cpu", False), (PYTORCH,), slow=True
+        "peer",
+        lambda folder: into(folder, torch_states(folder, False), "cpu", False),
+        (PYTORCH,),
+        slow=True,
+        note="builds the model with random weights, reads a whole file beside it, copies",
     ),
     "torch.load(mmap=True) + assign": Method(
-        "peer", lambda folder: into(folder, torch_states(folder, True), "meta", True), (PYTORCH,)
+        "peer",
+        lambda folder: into(folder, torch_states(folder, True), "meta", True),
+        (PYTORCH,),
+        note="builds the model without memory; parameters are windows onto the file",
     ),
     "safetensors load_file + load_state_dict": Method(
-        "peer", lambda folder: into(folder, safetensors_states(folder), "cpu", False), (SAFETENSORS,), slow=True
+        "peer",
+        lambda folder: into(folder, safetensors_states(folder), "cpu", False),
+        (SAFETENSORS,),
+        slow=True,
+        note="builds the model with random weights, maps a whole file beside it, copies",
     ),
     "safetensors load_file + assign": Method(
-        "peer", lambda folder: into(folder, safetensors_states(folder), "meta", True), (SAFETENSORS,)
+        "peer",
+        lambda folder: into(folder, safetensors_states(folder), "meta", True),
+        (SAFETENSORS,),
+        note="builds the model without memory; parameters are windows onto the file",
     ),
-    "transformers from_pretrained": Method("peer", transformers),
-    "accelerate load_checkpoint_in_model": Method("peer", accelerate),
-    OURS + "naive": Method("ours", ours("naive"), (SAFETENSORS,), slow=True),
-    OURS + "sequential": Method("ours", ours("sequential"), (SAFETENSORS,), slow=True),
-    OURS + "mmap": Method("ours", ours("mmap")),
-    OURS + "stream": Method("ours", ours("stream")),
-    OURS + "stream to float32": Method("ours", ours("stream", torch.float32), (SAFETENSORS,)),
+    "transformers from_pretrained": Method("peer", transformers, note="a model of its own; windows onto the file"),
+    "accelerate load_checkpoint_in_model": Method(
+        "peer", accelerate, note="transformers' model without memory; windows onto a safetensors file, copies of a .bin"
+    ),
+    OURS + "naive": Method(
+        "ours", ours("naive"), (SAFETENSORS,), True, "builds with random weights, reads everything beside it, copies"
+    ),
+    OURS + "sequential": Method(
+        "ours",
+        ours("sequential"),
+        (SAFETENSORS,),
+        True,
+        "builds with random weights, reads and copies one tensor at a time",
+    ),
+    OURS + "mmap": Method("ours", ours("mmap"), note="no memory; windows onto the file, all shapes and names checked"),
+    OURS + "stream": Method("ours", ours("stream"), note="no memory; reads several tensors at once into their places"),
+    OURS + "stream to float32": Method(
+        "ours", ours("stream", torch.float32), (SAFETENSORS,), note="the same, cast one tensor after the other"
+    ),
 }
 
 

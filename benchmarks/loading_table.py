@@ -1,5 +1,6 @@
 """The Markdown table of `loading.py`, and the sentences below it: nothing in them but what was measured."""
 
+from benchmarks.loading_methods import METHODS
 from course_helpers.memory import MIB
 
 PLAIN = "limit: one plain read into fresh memory"
@@ -24,7 +25,13 @@ def table(report: dict) -> str:
     machine = report["machine"]
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items() if version)
     parts = [HEAD.format(**machine | {"packages": packages, "rounds": report["rounds"]})]
-    return "\n".join(parts + [section(case) for case in report["cases"]])
+    return "\n".join([*parts, *(section(case) for case in report["cases"]), legend(report["cases"])])
+
+
+def legend(cases: list[dict]) -> str:
+    """What each method does."""
+    names = dict.fromkeys(method["name"] for case in cases for method in case["methods"])
+    return "\n".join(["## What they do", "", *(f"- {name}: {METHODS[name].note}." for name in names), ""])
 
 
 def section(case: dict) -> str:

@@ -1,4 +1,4 @@
-"""From a file into memory: the one place where weights are read, and how several tensors are read at once."""
+"""From a file into memory: reads that notice when the file is changed meanwhile, and several of them at once."""
 
 import os
 from collections.abc import Iterable
@@ -77,9 +77,10 @@ class Readable(Protocol):
 class ReadAhead:
     """Reads whole tensors on a few threads, while the caller takes them one by one, in any order. Use it in a `with`.
 
-    Most of a read is not the disk: the kernel finds, clears and maps every page of fresh memory and copies into it, on
-    one core. Two threads take half the time of one (benchmarks/results/loading.md), because Python's lock is open
-    meanwhile. An error in a thread is raised where its tensor is taken; what was not begun then never is.
+    Most of a read from the page cache is not copying: the kernel finds, clears and maps every page of the fresh memory,
+    on one core. Python's lock is open meanwhile, so several threads share that work: benchmarks/results/loading.md has
+    strategy stream beside one plain read of the file. An error in a thread is raised where its tensor is taken; what
+    was not begun then never is.
     """
 
     def __init__(self, checkpoint: Readable, names: Iterable[str]):
