@@ -3,6 +3,7 @@
 import functools
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,8 +16,9 @@ from ..families import Family, family_of
 from .assign import make_plan
 from .reading import ReadAhead
 from .report import LoadReport, TensorRow
+from .rules import Rule
 from .sources import Checkpoint, open_checkpoint
-from .strategies import STRATEGIES, Job, copy_into
+from .strategies import STRATEGIES, Job
 from .verify import check_every_byte
 
 BACKENDS = ("auto", "mmap", "pread")
@@ -64,7 +66,7 @@ def load_weights(
     revision: str | None = None,
     verify: bool = False,
 ) -> LoadReport:
-    """Replace the weights of a model in hand: all of them, or (with CheckpointError) none.
+    """Replace the weights of a model in hand: all of them, or (with CheckpointError, or interrupted) none.
 
     Every new tensor is read before the first old one is overwritten, so a file that turns out to be unreadable
     half-way leaves the model as it was; for that the peak is twice the model. `config`: as for `load_model`; it must
@@ -76,9 +78,26 @@ def load_weights(
             check_same_config(checkpoint, model.config)
         job = prepare(checkpoint, model.dtype, model.device, model.config, verify)
         with ReadAhead(checkpoint, job.plan.steps) as ahead:
-            staged = list(job.parameters(ahead.take))
-        copy_into(model, iter(staged))
+            staged = deque(job.parameters(ahead.take))
+        exchange(model, staged)
         return report(job, model, "all or nothing", time.perf_counter() - started)
+
+
+@torch.no_grad()
+def exchange(model: LanguageModel, staged: deque[tuple[str, Rule, torch.Tensor]]) -> None:
+    """Put new values into a model, one tensor after the other. Interrupted half-way, put the old ones back: they take
+    the place in memory of the new ones that are done."""
+    done = []
+    try:
+        while staged:
+            name, rule, values = staged.popleft()
+            region = rule.region(model.get_parameter(name))
+            done.append((region, region.clone()))
+            region.copy_(values)
+    except BaseException:
+        for region, values in done:
+            region.copy_(values)
+        raise
 
 
 def check_same_config(checkpoint: Checkpoint, config: ModelConfig) -> None:

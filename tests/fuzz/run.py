@@ -1,5 +1,6 @@
 """Running a target: change, read, and note every error that is none of ours."""
 
+import re
 import signal
 import tempfile
 import time
@@ -55,7 +56,7 @@ def attempt(read, raw: bytes, outcome: Outcome) -> bool:
                 read(raw)
             except CheckpointError as error:
                 str(error).encode()  # a message that cannot be printed is no message
-                outcome.refusals.add(f"{error.what}: {error.expected}"[:80])
+                outcome.refusals.add(re.sub(r"\d+", "#", f"{error.what}: {error.expected}")[:80])
                 return False
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]

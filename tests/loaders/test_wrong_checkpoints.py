@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from course_helpers import FAMILIES, CheckpointError, ConfigError, load_model, load_weights
+from course_helpers.loaders.rules import Rule
 from tests.loaders.refusals import assert_untouched, refusal, refusal_in_hand
 from tests.tiny_models import EXAMPLES, Data, ours, same_parameters, theirs, write_config
 
@@ -203,6 +204,28 @@ def test_a_read_that_fails_half_way_leaves_the_model_in_hand(family, tmp_path, m
         with pytest.raises(OSError, match="the disk is gone"):
             load_weights(model, source)
         assert_untouched(model, before)
+
+
+@every_family
+def test_an_interruption_half_way_leaves_the_model_in_hand(family, tmp_path, monkeypatch):
+    source, model = written(tmp_path, UNTIED[family], TENSORS[family]), ours(UNTIED[family], seed=5)
+    before, region = {name: tensor.clone() for name, tensor in model.state_dict().items()}, Rule.region
+    for interrupted_at in range(len(before)):
+        calls = []
+
+        def interrupt_late(self, parameter, calls=calls, interrupted_at=interrupted_at):
+            calls.append(self)
+            if len(calls) > interrupted_at:
+                raise KeyboardInterrupt
+            return region(self, parameter)
+
+        monkeypatch.setattr(Rule, "region", interrupt_late)
+        with pytest.raises(KeyboardInterrupt):
+            load_weights(model, source)
+        assert_untouched(model, before)
+    monkeypatch.setattr(Rule, "region", region)
+    load_weights(model, source)
+    assert same_parameters(model, ours(UNTIED[family]))
 
 
 @every_family
