@@ -6,7 +6,7 @@ from tests.fuzz.run import Outcome, attempt, fuzz
 from tests.fuzz.targets import TARGETS
 
 #: Inputs for a second or two of each.
-INPUTS = {"header": 2500, "index": 1200, "config": 250, "params": 500, "manifest": 2500, "tensorflow": 2500}
+INPUTS = {"header": 1200, "index": 800, "config": 200, "params": 400, "manifest": 1200, "tensorflow": 1200}
 
 
 @pytest.mark.parametrize("name", TARGETS)
