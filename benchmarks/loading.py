@@ -96,9 +96,9 @@ def measure_case(
 ) -> dict[str, list[dict]]:
     """Every method's rounds."""
     runs: dict[str, list[dict]] = {}
-    for number in range(rounds):
+    for number in range(2 * rounds + 1):
         for name, method in METHODS.items():
-            if name not in methods or case.ending not in method.formats or (number and method.slow):
+            if name not in methods or case.ending not in method.formats or number >= method.repeats(rounds):
                 continue
             warm(large)
             one = measure_once(name, large, small, measure)

@@ -28,8 +28,14 @@ class Method:
     who: str  # "limit", "peer" or "ours"
     load: Callable[[Path], object]
     formats: tuple[str, ...] = BOTH
-    slow: bool = False  # it fills the model with random numbers first: one round of it is enough
+    #: "once": it fills the model with random numbers first, and a second more or less does not matter. "often": it only
+    #: maps the files, and is so short that a few rounds would show the noise of the machine.
+    measured: str = ""
     note: str = ""  # what it does, for the list below the tables
+
+    def repeats(self, rounds: int) -> int:
+        """How often it is measured, where others are measured `rounds` times."""
+        return {"once": 1, "often": 2 * rounds + 1}.get(self.measured, rounds)
 
 
 def read_small(folder: Path) -> None:
@@ -107,34 +113,38 @@ METHODS: dict[str, Method] = {
         "peer",
         lambda folder: into(folder, torch_states(folder, False), "cpu", False),
         (PYTORCH,),
-        slow=True,
+        measured="once",
         note="builds the model with random weights, reads a whole file beside it, copies",
     ),
     "torch.load(mmap=True) + assign": Method(
         "peer",
         lambda folder: into(folder, torch_states(folder, True), "meta", True),
         (PYTORCH,),
+        "often",
         note="builds the model without memory; parameters are windows onto the file",
     ),
     "safetensors load_file + load_state_dict": Method(
         "peer",
         lambda folder: into(folder, safetensors_states(folder), "cpu", False),
         (SAFETENSORS,),
-        slow=True,
+        measured="once",
         note="builds the model with random weights, maps a whole file beside it, copies",
     ),
     "safetensors load_file + assign": Method(
         "peer",
         lambda folder: into(folder, safetensors_states(folder), "meta", True),
         (SAFETENSORS,),
+        "often",
         note="builds the model without memory; parameters are windows onto the file",
     ),
-    "transformers from_pretrained": Method("peer", transformers, note="a model of its own; windows onto the file"),
+    "transformers from_pretrained": Method(
+        "peer", transformers, BOTH, "often", note="a model of its own; windows onto the file"
+    ),
     "accelerate load_checkpoint_in_model": Method(
         "peer", accelerate, note="transformers' model without memory; windows onto a safetensors file, copies of a .bin"
     ),
     OURS + "naive": Method(
-        "ours", ours("naive"), (SAFETENSORS,), True, "builds with random weights, reads everything beside it, copies"
+        "ours", ours("naive"), (SAFETENSORS,), "once", "builds with random weights, reads everything beside it, copies"
     ),
     OURS + "sequential": Method(
         "ours",
@@ -143,7 +153,9 @@ METHODS: dict[str, Method] = {
         True,
         "builds with random weights, reads and copies one tensor at a time",
     ),
-    OURS + "mmap": Method("ours", ours("mmap"), note="no memory; windows onto the file, all shapes and names checked"),
+    OURS + "mmap": Method(
+        "ours", ours("mmap"), BOTH, "often", note="no memory; windows onto the file, all shapes and names checked"
+    ),
     OURS + "stream": Method("ours", ours("stream"), note="no memory; reads several tensors at once into their places"),
     OURS + "stream to float32": Method(
         "ours", ours("stream", torch.float32), (SAFETENSORS,), note="the same, cast one tensor after the other"

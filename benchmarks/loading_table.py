@@ -8,9 +8,9 @@ PLAIN = "limit: one plain read into fresh memory"
 HEAD = """# Loading: seconds and peaks
 
 {cpu}, {cores} cores, {memory_gib} GiB; Python {python}, {packages}; {date}. Medians of {rounds} interleaved rounds, in
-parentheses the fastest and the slowest; methods that first fill the model with random numbers were measured once. Each
-measurement has a process of its own, which has loaded a tiny checkpoint in the same way before. All files lie in the
-page cache. Made by `make bench`; the figures are in loading.json.
+parentheses the fastest and the slowest; {often} rounds of the methods that only map the files, and one of those that
+first fill the model with random numbers. Each measurement has a process of its own, which has loaded a tiny checkpoint
+in the same way before. All files lie in the page cache. Made by `make bench`; the figures are in loading.json.
 
 **seconds**: until the method returns. **× plain read**: the same, divided by one plain read of the files into fresh
 memory. **all touched**: seconds until one byte of every page of every weight was looked at, loading included: a method
@@ -24,7 +24,9 @@ happens to the file; the file's pages change when the file is overwritten, and c
 def table(report: dict) -> str:
     machine = report["machine"]
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items() if version)
-    parts = [HEAD.format(**machine | {"packages": packages, "rounds": report["rounds"]})]
+    parts = [
+        HEAD.format(**machine | {"packages": packages, "rounds": report["rounds"], "often": 2 * report["rounds"] + 1})
+    ]
     return "\n".join([*parts, *(section(case) for case in report["cases"]), legend(report["cases"])])
 
 
@@ -47,13 +49,13 @@ def section(case: dict) -> str:
 
 def row(method: dict, plain: float | None, file_bytes: int) -> str:
     low, high = min(method["all_seconds"]), max(method["all_seconds"])
-    spread = f" ({low:.2f}-{high:.2f})" if len(method["all_seconds"]) > 1 else ""
+    spread = f" ({seconds(low)}-{seconds(high)})" if len(method["all_seconds"]) > 1 else ""
     is_model = method["model_bytes"] is not None
     size = (method["model_bytes"] if is_model else file_bytes) / MIB
     own, resident = (ratio(method[f"peak_{kind}_mb"], size) for kind in ("anonymous", "resident"))
-    touched = f"{method['touched_seconds']:.2f}" if is_model else ""
+    touched = seconds(method["touched_seconds"]) if is_model else ""
     name = f"**{method['name']}**" if method["who"] == "ours" else method["name"]
-    cells = [name, f"{method['seconds']:.2f}{spread}", ratio(method["seconds"], plain), touched, own, resident]
+    cells = [name, seconds(method["seconds"]) + spread, ratio(method["seconds"], plain), touched, own, resident]
     return f"| {' | '.join([*cells, owner(method)])} |"
 
 
@@ -77,11 +79,25 @@ def verdicts(methods: list[dict], plain: float | None) -> list[str]:
             continue
         kind = owner(mine)
         peers = [other for other in methods if other["who"] == "peer" and owner(other) == kind]
-        ahead = [f"{other['name']} ({other['seconds']:.2f} s)" for other in peers if other["seconds"] < mine["seconds"]]
-        line = f"- `{strategy}` ({mine['seconds']:.2f} s, {kind} memory): "
-        line += f"behind {', '.join(ahead)}" if ahead else f"ahead of every peer of its kind ({len(peers)})"
+        line = f"- `{strategy}` ({seconds(mine['seconds'])} s, {kind} memory): {standing(mine, peers)}"
         if strategy == "stream" and plain is not None:
             faster = mine["seconds"] <= plain
-            line += f"; {'no slower' if faster else 'slower'} than one plain read into fresh memory ({plain:.2f} s)"
+            line += (
+                f"; {'no slower' if faster else 'slower'} than one plain read into fresh memory ({seconds(plain)} s)"
+            )
         lines.append(line + ".")
     return lines
+
+
+def standing(mine: dict, peers: list[dict]) -> str:
+    """Who is behind, level with or ahead of one of our methods; a difference under 5 % is none."""
+    found: dict[str, list[str]] = {"behind": [], "level with": [], "ahead of": []}
+    for other in peers:
+        difference = other["seconds"] / mine["seconds"]
+        word = "behind" if difference < 0.95 else "level with" if difference < 1.05 else "ahead of"
+        found[word].append(f"{other['name']} ({seconds(other['seconds'])} s)")
+    return "; ".join(f"{word} {', '.join(names)}" for word, names in found.items() if names) or "no peer of its kind"
+
+
+def seconds(value: float) -> str:
+    return f"{value:.3f}" if value < 1 else f"{value:.1f}"

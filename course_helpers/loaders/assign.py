@@ -5,6 +5,7 @@ a stated reason, or refused; each parameter is filled exactly once. All problems
 """
 
 import functools
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -68,7 +69,8 @@ def make_plan(checkpoint: Checkpoint, weight_maps: tuple[WeightMap, ...], config
     raise_all(sorted(problems, key=lambda problem: problem.what != WRONG_SHAPE))
     filled = Counter()
     for rule in steps.values():
-        filled.update({target: torch.Size(rule.shape_in(shapes[target])).numel() for target in rule.targets})
+        for target in rule.targets:
+            filled[target] += math.prod(rule.shape_in(shapes[target]))
     if filled != {name: shape.numel() for name, shape in shapes.items()}:
         raise AssertionError(f"the weight map {weight_map.layout!r} does not fill every parameter exactly once")
     return Plan(weight_map, steps, {name: dropped[name] for name in checkpoint.names() if name in dropped}, shapes)
@@ -186,4 +188,5 @@ def differs(checkpoint: Checkpoint, head: str, embedding: str) -> CheckpointErro
 def set_parameter(model: nn.Module, name: str, tensor: Tensor) -> None:
     """Put a tensor in a parameter's place without copying it."""
     *modules, attribute = name.split(".")
-    setattr(functools.reduce(getattr, modules, model), attribute, nn.Parameter(tensor))
+    # Straight into the module's own table: setattr would ask of each of some hundred tensors what kind of thing it is.
+    functools.reduce(getattr, modules, model)._parameters[attribute] = nn.Parameter(tensor)

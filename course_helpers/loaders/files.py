@@ -50,7 +50,8 @@ def open_shards(index_path: Path) -> tuple[list[TensorFile], str]:
             next_step="download the index again",
         )
     kinds = endings(index_path)
-    paths = {str(name): shard_path(index_path, name, kinds) for name in weight_map.values()}
+    shards = {(type(name), str(name)): name for name in weight_map.values()}.values()  # each once
+    paths = {str(name): shard_path(index_path, name, kinds) for name in shards}
     if len({Path(name).suffix for name in paths}) > 1:
         raise odd_name(index_path, kinds, ", ".join(sorted(paths)[:3]))
     check_one_place(paths.values())
