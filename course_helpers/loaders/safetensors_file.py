@@ -76,8 +76,8 @@ class SafetensorsFile:
         entry = self.tensors[name]
         if entry.start == entry.end:
             return torch.empty(entry.shape, dtype=entry.dtype)
-        window = torch.frombuffer(self.mapping, dtype=torch.uint8, count=entry.end - entry.start, offset=entry.start)
-        return window.view(entry.dtype).view(entry.shape)
+        count = (entry.end - entry.start) // entry.dtype.itemsize
+        return torch.frombuffer(self.mapping, dtype=entry.dtype, count=count, offset=entry.start).view(entry.shape)
 
     @cached_property
     def mapping(self) -> mmap.mmap:
