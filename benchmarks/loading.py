@@ -96,7 +96,7 @@ def measure_case(
 ) -> dict[str, list[dict]]:
     """Every method's rounds."""
     runs: dict[str, list[dict]] = {}
-    for number in range(2 * rounds + 1):
+    for number in range(rounds + 2):
         for name, method in METHODS.items():
             if name not in methods or case.ending not in method.formats or number >= method.repeats(rounds):
                 continue
