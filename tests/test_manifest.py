@@ -1,0 +1,200 @@
+"""A run is written down, done again and compared; another run is told from it, and no other pairing of files loads."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from course_helpers import CheckpointError, load_model, load_tokenizer, save_checkpoint
+from course_helpers.manifest import RunManifest, load_pinned, record_run, verify, write_manifest
+from course_helpers.manifest_run import threads
+from tests.bundled import FOLDERS, copy_of, each
+from tests.tiny_models import same_parameters
+
+PROMPTS = ("Once upon a time", "Mia had a red kite")
+SHORT = {"max_new_tokens": 12, "validate": False}
+
+
+def outcomes(verification) -> dict[str, str]:
+    return {row.field: row.outcome for row in verification.rows}
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    """Every bundled checkpoint's run, recorded once."""
+    return {name: record_run(name, PROMPTS, **SHORT) for name in FOLDERS}
+
+
+@each
+def test_a_run_of_every_family_holds(folder, recorded):
+    verification = verify(recorded[folder.name])
+    assert verification.ok, str(verification)
+    assert set(outcomes(verification).values()) == {"same"}
+    model, tokenizer = load_pinned(recorded[folder.name])
+    assert same_parameters(model, load_model(folder)) and tokenizer.kind == load_tokenizer(folder).kind
+
+
+@each
+def test_texts_are_those_of_the_card(folder):
+    """The same prompts, decoded greedily in float32, when the checkpoint was made."""
+    card = json.loads((folder / "card.json").read_text())["greedy"][:1]
+    settings = {"max_new_tokens": card[0]["max_new_tokens"], "dtype": torch.float32, "validate": False}
+    manifest = record_run(folder, [sample["prompt"] for sample in card], **settings)
+    assert [result.text for result in manifest.results] == [sample["text"] for sample in card]
+
+
+@each
+def test_every_file_of_a_bundled_checkpoint_is_pinned_but_its_card(folder, recorded):
+    pinned = [name for files in recorded[folder.name].files.values() for name in files]
+    there = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    assert sorted(pinned) == sorted(set(there) - {"card.json"})
+    card = json.loads((folder / "card.json").read_text())
+    listed = {name: pin["sha256"] for part in ("weights", "files") for name, pin in card[part].items()}
+    for files in recorded[folder.name].files.values():
+        assert all(listed[name] == pin.sha256 for name, pin in files.items() if name in listed)
+
+
+def test_nothing_of_the_machine_is_in_a_manifest(tmp_path):
+    folder = copy_of(FOLDERS["tiny-llama3"], tmp_path)
+    text = write_manifest(folder, "a reason").read_text()
+    for secret in (str(tmp_path), str(Path.home()), os.environ.get("USER") or "no user"):
+        assert secret not in text
+    assert json.loads(text)["source"] == {"kind": "folder", "name": "tiny-llama3", "revision": None, "weights": None}
+
+
+def without_telemetry(path: Path) -> str:
+    return json.dumps({**json.loads(path.read_text()), "telemetry": {}}, indent=2, ensure_ascii=False)
+
+
+def test_the_same_run_twice_is_the_same_file(tmp_path):
+    one, other = (record_run("tiny-qwen3", PROMPTS, **SHORT).save(tmp_path / name) for name in ("one", "other"))
+    assert without_telemetry(one) == without_telemetry(other)
+    assert RunManifest.load(one).results == RunManifest.load(other).results
+
+
+SAMPLED = SHORT | {"temperature": 1.0, "top_k": 50, "top_p": 0.95}
+
+
+def test_another_seed_is_another_run(tmp_path):
+    """Sampling follows the seed; with the wrong one in the manifest, the first other token is named."""
+    manifest = record_run("tiny-gpt2", PROMPTS, seed=1, **SAMPLED)
+    assert verify(manifest).ok
+    assert all(result.closest is None for result in manifest.results)
+    other = dataclasses.replace(manifest, settings=dataclasses.replace(manifest.settings, seed=2))
+    verification = verify(other)
+    assert not verification.ok and "DIFFERS" in outcomes(verification).values()
+    assert record_run("tiny-gpt2", PROMPTS, seed=2, **SAMPLED).results != manifest.results
+    row = next(row for row in verification.rows if row.outcome == "DIFFERS")
+    assert row.detail.startswith("token ") and "recorded" in row.detail and "apart" not in row.detail
+
+
+@pytest.mark.parametrize("uses_cache", [True, False])
+def test_decode_settings_are_used(uses_cache):
+    tokenizer = load_tokenizer("tiny-gpt2")
+    stop = tokenizer.encode(" child")[:1]
+    manifest = record_run("tiny-gpt2", PROMPTS[:1], stop_ids=stop, use_cache=uses_cache, validate=False)
+    assert manifest.results[0].new_ids[-1:] == tuple(stop) and len(manifest.results[0].new_ids) < 40
+    assert manifest.settings.stop_ids == tuple(stop) and verify(manifest).ok
+
+
+def test_the_closest_step_is_the_smallest_gap_of_a_pass_without_cache():
+    manifest = record_run("tiny-llama3", PROMPTS, dtype=torch.float32, **SHORT)
+    model = load_model("tiny-llama3", torch.float32)
+    for result in manifest.results:
+        with torch.no_grad():
+            logits = model(torch.tensor([[*result.prompt_ids, *result.new_ids]]))[0]
+        gaps = []
+        for step in range(len(result.new_ids)):
+            first, second = sorted(logits[len(result.prompt_ids) - 1 + step].tolist())[:-3:-1]
+            gaps.append(first - second)
+        assert result.closest.step == gaps.index(min(gaps))
+        assert result.closest.margin == pytest.approx(min(gaps), rel=1e-3)
+
+
+def changed(manifest: RunManifest, place: int, new_ids: tuple[int, ...]) -> RunManifest:
+    """The manifest of a run that would have given other tokens."""
+    results = list(manifest.results)
+    results[place] = dataclasses.replace(results[place], new_ids=new_ids)
+    return dataclasses.replace(manifest, results=tuple(results))
+
+
+def test_the_first_token_where_a_text_departs_is_named(recorded):
+    manifest = recorded["tiny-gpt2"]
+    ids = list(manifest.results[1].new_ids)
+    ids[5] = (ids[5] + 1) % 1000
+    rows = {row.field: row for row in verify(changed(manifest, 1, tuple(ids))).rows}
+    assert rows["prompt 1"].outcome == "same" and rows["prompt 2"].outcome == "DIFFERS"
+    assert rows["prompt 2"].detail.startswith(f"token 6: recorded {ids[5]} ")
+    assert rows["prompt 2"].detail.endswith("more than rounding explains")
+    rows = {row.field: row for row in verify(changed(manifest, 1, tuple(ids[:4]))).rows}
+    assert rows["prompt 2"].detail.startswith("token 5: recorded nothing, now ")
+
+
+def test_a_departure_at_a_near_tie_is_called_one_and_is_a_difference(tmp_path):
+    """Two tokens made equally likely: their rows of the tied embedding differ in the last bits only."""
+    model, tokenizer = load_model("tiny-llama3", torch.float32), load_tokenizer("tiny-llama3")
+    prompt = tokenizer.encode(PROMPTS[0])
+    with torch.no_grad():
+        first = int(model(torch.tensor([prompt]))[0, -1].argmax())
+        twin = next(id for id in range(model.config.vocab_size) if id not in (first, *prompt))
+        model.token_embedding.weight[twin] = model.token_embedding.weight[first] * (1 - 2e-7)
+    folder = save_checkpoint(model, tmp_path / "twins", tokenizer)
+    manifest = record_run(folder, PROMPTS[:1], max_new_tokens=1, validate=False)
+    (found,) = manifest.results[0].new_ids
+    assert found in (first, twin) and manifest.results[0].closest.margin < 1e-4
+    verification = verify(changed(manifest, 0, (first + twin - found,)), folder)
+    assert not verification.ok and "a near-tie, which rounding can turn" in verification.rows[-1].detail
+
+
+def test_other_versions_are_a_warning_with_the_results_beside_it(recorded):
+    manifest = recorded["tiny-gpt2"]
+    older = dataclasses.replace(manifest, versions=manifest.versions | {"torch": "2.6.0", "abacus": "1"})
+    verification = verify(older)
+    assert verification.ok and outcomes(verification)["versions"] == "warning"
+    assert f"torch 2.6.0 -> {manifest.versions['torch']}, abacus 1 -> None" in str(verification)
+    assert outcomes(verification)["prompt 2"] == "same"
+
+
+def test_telemetry_and_the_reason_are_not_compared(recorded):
+    assert verify(dataclasses.replace(recorded["tiny-gpt2"], telemetry={}, reason="another")).ok
+
+
+def test_the_number_of_threads_is_that_of_the_run(recorded, monkeypatch):
+    before, used = torch.get_num_threads(), []
+    monkeypatch.setattr(
+        "course_helpers.manifest_run.continued", lambda *run: used.append(torch.get_num_threads()) or [1, 2]
+    )
+    two = dataclasses.replace(recorded["tiny-gpt2"].settings, threads=2)
+    verify(dataclasses.replace(recorded["tiny-gpt2"], settings=two))
+    assert used == [2, 2] and torch.get_num_threads() == before
+    with pytest.raises(KeyError), threads(3):
+        raise KeyError
+    assert torch.get_num_threads() == before
+
+
+def test_validation_is_recorded_and_compared(tmp_path):
+    folder = copy_of(FOLDERS["tiny-gpt2"], tmp_path)
+    manifest = RunManifest.load(write_manifest(folder, prompts=PROMPTS[:1]))
+    assert manifest.validation and all(manifest.validation.values())
+    assert verify(manifest, folder).ok
+    failing = dataclasses.replace(manifest, validation=manifest.validation | {"generation": False})
+    verification = verify(failing, folder)
+    assert verification.rows[-1].outcome == "DIFFERS" and "generation" in verification.rows[-1].detail
+
+
+@pytest.mark.parametrize("prompts", [[], "one string"])
+def test_prompts_are_a_list_with_something_in_it(prompts):
+    with pytest.raises(ValueError, match="prompts"):
+        record_run("tiny-gpt2", prompts, **SHORT)
+
+
+def test_a_run_on_a_device_that_is_not_here_is_not_tried(recorded):
+    manifest = recorded["tiny-gpt2"]
+    elsewhere = dataclasses.replace(manifest, settings=dataclasses.replace(manifest.settings, device="nowhere:0"))
+    verification = verify(elsewhere)
+    assert outcomes(verification)["device"] == "DIFFERS" and outcomes(verification)["files"] == "not reached"
+    with pytest.raises(CheckpointError, match="device"):
+        load_pinned(elsewhere)
