@@ -1,5 +1,6 @@
 """The training loop: a closed-form schedule, an exact loss, and a model that learns."""
 
+import dataclasses
 import itertools
 import math
 
@@ -10,10 +11,12 @@ from course_helpers import FAMILIES
 from course_helpers.training import (
     TrainingSettings,
     initialize,
+    make_optimizer,
     next_token_loss,
     parameter_groups,
     text_loss,
     train,
+    update,
 )
 from tests.tiny_models import EXAMPLES, ours
 
@@ -81,6 +84,7 @@ def test_a_loss_that_is_not_finite_stops_the_training():
     model.final_norm.weight.data.fill_(float("nan"))
     with pytest.raises(RuntimeError, match="at step 0: lower the learning rate"):
         train(model, count_up(), TrainingSettings(steps=3))
+    assert model.token_embedding.weight.isfinite().all()  # it was noticed before the weights were changed
 
 
 @each_family
@@ -107,3 +111,73 @@ def test_padding_has_no_part_in_the_loss():
 def test_training_ends_with_the_batches():
     losses = train(fresh("gpt2"), itertools.islice(count_up(), 3), TrainingSettings(steps=10))
     assert len(losses) == 3
+
+
+@each_family
+def test_accumulated_batches_count_as_one_large_batch(name):
+    """Four unequal parts, the targets of one mostly padding: loss, gradient norm and weights are those of the whole."""
+    whole, parts = fresh(name), fresh(name)
+    settings = TrainingSettings(steps=2, learning_rate=1e-3, warmup_steps=1)
+    inputs_BT, targets_BT = next(count_up(batch=8))
+    targets_BT = targets_BT.clone()
+    targets_BT[4:6, 2:] = -100
+    pieces = [(inputs_BT[start:end], targets_BT[start:end]) for start, end in ((0, 1), (1, 4), (4, 6), (6, 8))]
+    one = update(whole, [(inputs_BT, targets_BT)], settings, make_optimizer(whole, settings), 1)
+    same = update(parts, pieces, settings, make_optimizer(parts, settings), 1)
+    assert one.targets == same.targets == 6 * 12 + 2 * 2
+    assert (one.loss, one.gradient_norm) == pytest.approx((same.loss, same.gradient_norm), rel=1e-4)
+    for expected, found in zip(whole.parameters(), parts.parameters(), strict=True):
+        # AdamW divides the gradient by its own size, so where it is next to nothing rounding alone decides the sign.
+        clear = expected.grad.abs() > 1e-5
+        torch.testing.assert_close(found.grad, expected.grad, rtol=1e-3, atol=1e-7)
+        torch.testing.assert_close(found[clear], expected[clear], rtol=1e-4, atol=1e-6)
+
+
+def test_batches_that_do_not_make_a_step_end_the_training():
+    settings = TrainingSettings(steps=10, accumulate=2)
+    assert len(train(fresh("gpt2"), itertools.islice(count_up(), 5), settings)) == 2
+
+
+@pytest.mark.parametrize("name", ["gpt2", "qwen3_moe", "gemma3"])
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_weights(name):
+    settings = TrainingSettings(steps=30, learning_rate=1e-2, warmup_steps=5)
+    model, rough = fresh(name), fresh(name)
+    seen = set()
+    rough.blocks[0].attention.query.register_forward_hook(lambda module, given, result: seen.add(result.dtype))
+    losses = train(model, count_up(), settings)
+    rough_losses = train(rough, count_up(), dataclasses.replace(settings, precision="bfloat16"))
+    assert seen == {torch.bfloat16} and {p.dtype for p in rough.parameters()} == {torch.float32}
+    assert rough_losses[0] == pytest.approx(losses[0], rel=1e-2) and rough_losses != losses
+    assert rough_losses[-1] < 0.7 * rough_losses[0]
+
+
+def test_updates_of_bfloat16_weights_vanish():
+    """A weight of 1, a gradient of 1 at every step: AdamW takes 0.001 off each time, so after 100 steps it is 0.9.
+    Just below 1, numbers of bfloat16 lie 1/256 apart, and 0.001 is less than half of that: the weight stays 1."""
+    for dtype, expected in ((torch.float32, 0.9), (torch.bfloat16, 1.0)):
+        weight = torch.nn.Parameter(torch.ones(1, dtype=dtype))
+        optimizer = torch.optim.AdamW([weight], lr=1e-3, weight_decay=0.0)
+        for _ in range(100):
+            weight.grad = torch.ones_like(weight)
+            optimizer.step()
+        assert weight.item() == pytest.approx(expected, abs=1e-5)
+    with pytest.raises(ValueError, match="small updates of such weights are rounded away"):
+        train(fresh("gpt2").bfloat16(), count_up(), TrainingSettings(steps=1))
+
+
+def test_settings_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="unknown precision 'float16'; there are: float32, bfloat16"):
+        TrainingSettings(steps=1, precision="float16")
+    with pytest.raises(ValueError, match="at least one batch"):
+        TrainingSettings(steps=1, accumulate=0)
+
+
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "gpt2"])
+def test_rotary_families_are_held_to_their_context_too(name):
+    """They would go on without an error, and learn positions that their config does not promise."""
+    model = fresh(name)
+    before = [parameter.clone() for parameter in model.parameters()]
+    model(torch.zeros(1, 65, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"rows of 65 tokens.*made for 64 \(max_position_embeddings\)"):
+        train(model, count_up(tokens=65), TrainingSettings(steps=1))
+    assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))

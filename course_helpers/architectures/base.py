@@ -43,8 +43,10 @@ class LanguageModel(nn.Module):
         *,
         left_padding_B: Tensor | None = None,
         last_only: bool = False,
+        hidden_states: bool = False,
     ) -> Tensor:
-        """Logits (B, T, V), or (B, 1, V) with `last_only`, which spares the largest matrix product of a prefill.
+        """Logits (B, T, V), or (B, 1, V) with `last_only`, which spares the largest matrix product of a prefill. With
+        `hidden_states`, what the head would turn into them: (B, T, E) or (B, 1, E), after the final norm.
 
         With a cache, the tokens continue at the cache's own position. `left_padding_B` (int64, B) says how many
         columns at the left of each row are padding; the cache remembers it, so it is given on the first call only.
@@ -69,7 +71,8 @@ class LanguageModel(nn.Module):
         if cache is not None:
             cache.advance(new_tokens, left_padding_B)
         x_BTE = self.final_norm(x_BTE)
-        return F.linear(x_BTE[:, -1:] if last_only else x_BTE, self.head_weight)
+        x_BTE = x_BTE[:, -1:] if last_only else x_BTE
+        return x_BTE if hidden_states else F.linear(x_BTE, self.head_weight)
 
     def contexts(
         self, start: int, new_tokens: int, left_padding_B: Tensor | None, max_length: int | None
