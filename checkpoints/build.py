@@ -3,6 +3,7 @@
     python checkpoints/build.py tiny-gpt2              a quarter of an hour on one core; no network, no GPU
     python checkpoints/build.py tiny-llama3 --steps 20 --output FOLDER      a quick try, elsewhere
     python checkpoints/build.py tiny-llama3 --first FOLDER                  only the second course, on what is there
+    python checkpoints/build.py tiny-llama3 --card                          only the card, of the model that is there
 
 The same recipe gives the same tokenizer, the same corpus and, on the same kind of machine with the same versions,
 the same weights. `card.json` beside the weights says how they came about and how good they are.
@@ -26,14 +27,16 @@ from course_helpers import generate, load_model, load_tokenizer, save_checkpoint
 from course_helpers.architectures.base import LanguageModel
 from course_helpers.families import family_of
 from course_helpers.labs.records import write_json
+from course_helpers.loaders.manifest_files import MANIFEST, sha256
 from course_helpers.tokenizers import Tokenizer
 from course_helpers.training import TrainingSettings, initialize, text_loss, train
-from course_helpers.validation import greedy_text, sha256
+from course_helpers.validation_layers import baseline
+from course_helpers.validation_layers.baseline import greedy_text
 
 HERE = Path(__file__).resolve().parent
 PROMPTS = ("Once upon a time", "One sunny morning", "Mia had a red kite")
 NEW_TOKENS = 140
-CONTINUED_STORIES = 100
+CONTINUED_STORIES, BASELINE_STORIES = 100, 8
 TRAIN_SEED, HELD_OUT_SEED = 1, 2  # two seeds of the grammar: with billions of stories they share next to none
 TRAIN_STORIES, HELD_OUT_STORIES = 100_000, 2_000
 TOKENIZER_STORIES = 20_000
@@ -52,18 +55,29 @@ def build(name: str, output: Path, steps: int | None = None, threads: int = 1, f
     texts = [story.text for story in stories.stories(TRAIN_STORIES, TRAIN_SEED)]
     with tempfile.TemporaryDirectory() as temporary:
         draft = Path(temporary) / name
-        counts = RECIPES[name].steps if steps is None else (steps, steps)
-        one = TrainingSettings(counts[0], RECIPES[name].learning_rate, final_fraction=0.02)
-        two = TrainingSettings(counts[1], SECOND_RATE, warmup_steps=20, final_fraction=0.02)
+        one, two = courses(name, steps)
         if first is None:
             first_course(name, draft, texts, one)
         model, tokenizer = load_model(first or draft, dtype=torch.float32), load_tokenizer(first or draft)
         course = SecondCourse(texts, tokenizer, two.steps)
         run(name, model, course, two, course.heard)
         save(name, model, output, tokenizer)
-    card = describe(name, output, (one, two))
-    write_json(output / "card.json", card)
+    return write_card(name, output, steps)
+
+
+def write_card(name: str, folder: Path, steps: int | None = None) -> dict:
+    """Measure a saved checkpoint and write its card beside it."""
+    torch.set_num_threads(1)
+    card = describe(name, folder, courses(name, steps))
+    write_json(folder / MANIFEST, card)
     return card
+
+
+def courses(name: str, steps: int | None = None) -> tuple[TrainingSettings, TrainingSettings]:
+    """The settings of both courses; `steps`: so many in each, instead of the recipe's."""
+    counts = RECIPES[name].steps if steps is None else (steps, steps)
+    one = TrainingSettings(counts[0], RECIPES[name].learning_rate, final_fraction=0.02)
+    return one, TrainingSettings(counts[1], SECOND_RATE, warmup_steps=20, final_fraction=0.02)
 
 
 def first_course(name: str, folder: Path, texts: list[str], settings: TrainingSettings) -> None:
@@ -105,7 +119,7 @@ def save(name: str, model: LanguageModel, folder: Path, tokenizer: Tokenizer) ->
 
 def hashes(folder: Path, *patterns: str) -> dict[str, dict]:
     """Size and SHA-256 of the files that match."""
-    paths = sorted({path for pattern in patterns for path in folder.rglob(pattern)})
+    paths = sorted({path for pattern in patterns for path in folder.rglob(pattern)} - {folder / MANIFEST})
     return {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in paths
     }
@@ -146,6 +160,7 @@ def describe(name: str, folder: Path, courses: tuple[TrainingSettings, ...]) -> 
             "right": sum(parse(text) is not None for text in continued(model, tokenizer, held_out)),
             "unit": "first sentences of held-out stories, continued greedily, that make a story of the grammar",
         },
+        "baseline": baseline.describe(model, tokenizer, held_out[:BASELINE_STORIES]),
         "greedy": [
             {
                 "prompt": prompt,
@@ -172,10 +187,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="folder to write; the bundled one unless given")
     parser.add_argument("--steps", type=int, help="so many steps in each course, for a try")
     parser.add_argument("--first", type=Path, help="a folder that holds the model after the first course")
+    parser.add_argument("--card", action="store_true", help="measure what is there and write its card, no more")
     parser.add_argument("--threads", type=int, default=1, help="another number rounds differently")
     arguments = parser.parse_args()
     output = arguments.output or HERE / arguments.name
-    card = build(arguments.name, output, arguments.steps, arguments.threads, arguments.first)
+    if arguments.card:
+        card = write_card(arguments.name, output)
+    else:
+        card = build(arguments.name, output, arguments.steps, arguments.threads, arguments.first)
     print(json.dumps(card, indent=2))
 
 

@@ -15,13 +15,17 @@ from .loaders.strategies import STRATEGIES
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def add_loading_options(parser: argparse.ArgumentParser) -> None:
+def add_source_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="a folder, a weight file, a bundled name (tiny-gpt2) or a hub id (owner/name)")
     parser.add_argument("--dtype", choices=DTYPES, help="that of the checkpoint unless given")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps; default: cpu")
+    parser.add_argument("--revision", help="branch, tag or commit of a hub model; its newest unless given")
+
+
+def add_loading_options(parser: argparse.ArgumentParser) -> None:
+    add_source_options(parser)
     parser.add_argument("--strategy", choices=STRATEGIES, default="stream")
     parser.add_argument("--verify", action="store_true", help="look at every byte before anything is loaded")
-    parser.add_argument("--revision", help="branch, tag or commit of a hub model; its newest unless given")
 
 
 def load_from(arguments: argparse.Namespace):
@@ -38,8 +42,10 @@ def run_load(arguments: argparse.Namespace) -> int:
 
 
 def run_validate(arguments: argparse.Namespace) -> int:
-    report = validate_checkpoint(arguments.source)
+    dtype = DTYPES[arguments.dtype] if arguments.dtype else None
+    report = validate_checkpoint(arguments.source, dtype, arguments.device, arguments.revision)
     print(report)
+    print(report.measured)
     if arguments.json:
         arguments.json.write_text(report.to_json() + "\n", encoding="utf-8")
     return 0 if report.ok else 1
@@ -86,7 +92,7 @@ def main(words: list[str] | None = None) -> int:
     command.set_defaults(run=run_generate)
 
     command = commands.add_parser("validate", help="check a checkpoint, layer by layer")
-    command.add_argument("source")
+    add_source_options(command)
     command.add_argument("--json", type=Path, help="also write the report there")
     command.set_defaults(run=run_validate)
 

@@ -11,8 +11,8 @@ from recipes import RECIPES
 from story_parser import parse
 
 from course_helpers import FAMILIES, load_model, load_tokenizer
+from course_helpers.loaders.manifest_files import sha256
 from course_helpers.training import text_loss
-from course_helpers.validation import sha256
 from tests.bundled import FOLDERS, each
 from tests.tiny_models import logits_of, random_ids
 

@@ -39,9 +39,9 @@ SILENT_HEAD = """
 A header, names and shapes say nothing about these. Who notices, at the latest: `verify=True` (every value is looked at,
 and every check sum that a format has); a manifest beside the files (`card.json`), compared by every load as far as it
 is cheap, and in full with `verify=True`; for the config, also `load_weights`, which holds it against the model in
-hand. And the validation stack, tried on a bundled checkpoint that is damaged so, with a card that says what it writes
-but no hashes: the layer it is stopped at. Where that is `none`, or there is no such card, only a manifest can tell; in
-memory there is no manifest, and nobody notices.
+hand. And the validation stack, tried on a bundled checkpoint that is damaged so, with a card that says how likely texts
+are but no hashes: the layer it is stopped at. Where that is `none`, or there is no such card, only a manifest can tell;
+in memory there is no manifest, and nobody notices.
 
 | Damage | Formats | Noticed by | `load_weights` | Validation stack |
 |---|---|---|---|---|
