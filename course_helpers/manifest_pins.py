@@ -56,9 +56,10 @@ def located(manifest: RunManifest, source: object = None) -> Path:
     if source is None and origin.kind == "folder":
         raise CheckpointError(
             "the manifest does not say where the checkpoint lies",
+            file=origin.name,
             field="source",
             expected="a bundled name or a hub id",
-            found=f"a folder called {origin.name!r}, somewhere",
+            found="the name of a folder, which can be anywhere",
             cause="the run was recorded with a folder, and manifests hold no paths of machines",
             next_step="say where the folder is: source=...",
         )
@@ -133,14 +134,14 @@ def file_problems(manifest: RunManifest, path: Path) -> Iterator[CheckpointError
 
 def config_problems(manifest: RunManifest, path: Path) -> Iterator[CheckpointError]:
     if (found := config_digest(path)) != manifest.config_sha256:
-        yield understood_otherwise("config_sha256", manifest.config_sha256, found)
+        yield understood_otherwise(path, "config_sha256", manifest.config_sha256, found)
 
 
 def tokenizer_problems(manifest: RunManifest, path: Path) -> Iterator[CheckpointError]:
     found, pinned = pin_tokenizer(load_tokenizer(path)), manifest.tokenizer
     for field in ("kind", "probe_ids", "sha256"):
         if getattr(found, field) != getattr(pinned, field):
-            yield understood_otherwise(f"tokenizer.{field}", getattr(pinned, field), getattr(found, field))
+            yield understood_otherwise(path, f"tokenizer.{field}", getattr(pinned, field), getattr(found, field))
 
 
 def device_problems(manifest: RunManifest, path: Path) -> Iterator[CheckpointError]:
@@ -150,6 +151,7 @@ def device_problems(manifest: RunManifest, path: Path) -> Iterator[CheckpointErr
     except (AssertionError, RuntimeError) as error:  # torch has both for a device that is not there
         yield CheckpointError(
             "the run was recorded on a device that is not here",
+            file=path,
             field="settings.device",
             expected=device,
             found=str(error).splitlines()[0],
@@ -170,9 +172,10 @@ def another(part: str, file: Path, expected: object, found: object) -> Checkpoin
     )
 
 
-def understood_otherwise(field: str, expected: object, found: object) -> CheckpointError:
+def understood_otherwise(path: Path, field: str, expected: object, found: object) -> CheckpointError:
     return CheckpointError(
         "the pinned files mean something else than when the run was recorded",
+        file=path,
         field=field,
         expected=expected,
         found=found,

@@ -17,8 +17,6 @@ from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-import torch
-
 from .architectures.base import LanguageModel
 from .errors import CheckpointError
 from .loaders.load import load_model
@@ -27,10 +25,9 @@ from .manifest_pins import CHECKS, located
 from .manifest_run import logits_after, run, versions
 from .tokenizers import Tokenizer, load_tokenizer
 from .validation import validate_checkpoint
+from .validation_layers.subject import ROUNDING
 
 SAME, WARNING, DIFFERS, NOT_REACHED = "same", "warning", "DIFFERS", "not reached"
-#: What rounding may do to logits, as a part of the largest; `validation_layers.subject` has the same for its checks.
-ROUNDING = {torch.float32: 5e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
 @dataclass(frozen=True)

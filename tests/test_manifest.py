@@ -1,15 +1,28 @@
 """A run is written down, done again and compared; another run is told from it, and no other pairing of files loads."""
 
+import argparse
 import dataclasses
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from course_helpers import CheckpointError, load_model, load_tokenizer, save_checkpoint
-from course_helpers.manifest import RunManifest, load_pinned, record_run, verify, write_manifest
+from course_helpers.manifest import (
+    RunManifest,
+    add_record_options,
+    add_verify_options,
+    load_pinned,
+    record_run,
+    run_record,
+    run_verify,
+    verify,
+    write_manifest,
+)
 from course_helpers.manifest_run import threads
 from tests.bundled import FOLDERS, copy_of, each
 from tests.tiny_models import same_parameters
@@ -198,3 +211,39 @@ def test_a_run_on_a_device_that_is_not_here_is_not_tried(recorded):
     assert outcomes(verification)["device"] == "DIFFERS" and outcomes(verification)["files"] == "not reached"
     with pytest.raises(CheckpointError, match="device"):
         load_pinned(elsewhere)
+
+
+def command(add_options, run, *words: object) -> int:
+    """The exit status of a command, as `python -m course_helpers` runs it."""
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    return run(parser.parse_args([str(word) for word in words]))
+
+
+def test_on_the_command_line(tmp_path, capsys):
+    folder, file = copy_of(FOLDERS["tiny-gpt2"], tmp_path, listed=False), tmp_path / "tiny-gpt2" / "run.json"
+    words = [folder, "--prompt", PROMPTS[0], "--prompt", PROMPTS[1], "--output", file, "--max-new-tokens", 8]
+    assert command(add_record_options, run_record, *words, "--reason", "small", "--dtype", "float32") == 0
+    manifest, printed = RunManifest.load(file), capsys.readouterr()
+    assert printed.out == "".join(f"{result.text}\n" for result in manifest.results) and printed.err == ""
+    assert (manifest.reason, manifest.settings.dtype, manifest.settings.max_new_tokens) == ("small", "float32", 8)
+    assert command(add_verify_options, run_verify, file, "--json", tmp_path / "report.json") == 0
+    assert json.loads((tmp_path / "report.json").read_text())["ok"] is True
+    assert "the run holds" in capsys.readouterr().out
+    moved = shutil.move(file, tmp_path / "elsewhere.json")
+    assert command(add_verify_options, run_verify, moved, "--source", folder) == 0
+    (folder / "generation_config.json").write_text("{}")
+    assert command(add_verify_options, run_verify, moved, "--source", folder) == 1
+    assert "the run does NOT hold" in capsys.readouterr().out
+
+
+def test_a_checkpoint_that_fails_validation_is_recorded_with_a_status(tmp_path, capsys):
+    """A square matrix lies transposed: only the text tells."""
+    folder = copy_of(FOLDERS["tiny-gpt2"], tmp_path, listed=False)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["h.1.attn.c_proj.weight"] = tensors["h.1.attn.c_proj.weight"].T.contiguous()
+    save_file(tensors, folder / "model.safetensors")
+    assert command(add_record_options, run_record, folder, "--output", folder / "run.json") == 1
+    assert "validation failed" in capsys.readouterr().err
+    manifest = RunManifest.load(folder / "run.json")
+    assert not all(manifest.validation.values()) and str(tmp_path) not in (folder / "run.json").read_text()

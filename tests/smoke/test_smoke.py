@@ -1,0 +1,65 @@
+"""The smoke suite: what most often goes wrong with a checkpoint, in two seconds. To copy it for your own: README.md."""
+
+import json
+import os
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from course_helpers import FAMILIES, generate, load_model, load_tokenizer, save_checkpoint
+from course_helpers.loaders.sources import resolve
+
+#: SMOKE_SOURCE: a folder or a hub id, or several. Without it, the bundled checkpoint of every family.
+NAMED = os.environ.get("SMOKE_SOURCE", "")
+SOURCES = NAMED.split(os.pathsep) if NAMED else [row.tiny for row in FAMILIES.values()]
+TEXT = "Once upon a time, Mia had a red kite."
+
+
+@pytest.fixture(scope="module", params=SOURCES)
+def loaded(request):
+    tokenizer = load_tokenizer(request.param)
+    return request.param, load_model(request.param, torch.float32), tokenizer, torch.tensor([tokenizer.encode(TEXT)])
+
+
+@torch.no_grad()
+def test_logits_are_numbers_and_no_token_sees_a_later_one(loaded):
+    _, model, _, ids = loaded
+    logits = model(ids)
+    assert logits.shape == (*ids.shape, model.config.vocab_size) and logits.isfinite().all()
+    torch.testing.assert_close(model(ids[:, :-3]), logits[:, :-3], rtol=1e-4, atol=1e-4)
+
+
+def test_text_is_the_same_with_and_without_a_cache(loaded):
+    _, model, _, ids = loaded
+    assert torch.equal(generate(model, ids, 24), generate(model, ids, 24, use_cache=False))
+
+
+def test_text_is_what_the_card_says(loaded):
+    source, model, tokenizer, _ = loaded
+    card = resolve(source) / "card.json"
+    for sample in json.loads(card.read_text())["greedy"][:1] if card.exists() else ():
+        prompt = [tokenizer.encode(sample["prompt"])]
+        ids = generate(model, prompt, sample["max_new_tokens"], stop_ids=tokenizer.stop_ids)
+        assert tokenizer.decode(ids[0]) == sample["text"]
+
+
+def test_text_survives_the_tokenizer_and_every_id_has_an_embedding(loaded):
+    _, model, tokenizer, ids = loaded
+    assert tokenizer.decode(ids[0]) == TEXT and max(*ids[0], *tokenizer.stop_ids) < model.config.vocab_size
+
+
+def test_saved_and_loaded_again_it_is_the_same(loaded, tmp_path):
+    _, model, tokenizer, ids = loaded
+    folder = save_checkpoint(model, tmp_path / "saved", tokenizer)
+    assert torch.equal(load_model(folder)(ids), model(ids)) and load_tokenizer(folder).encode(TEXT) == ids[0].tolist()
+
+
+def test_a_step_of_training_lowers_the_loss(loaded):
+    source, _, _, ids = loaded
+    model, losses = load_model(source, torch.float32).train(), []
+    for _ in range(2):
+        losses.append(F.cross_entropy(model(ids[:, :-1])[0], ids[0, 1:]))
+        losses[-1].backward()
+        torch.optim.SGD(model.parameters(), lr=1e-3).step()
+    assert losses[1] < losses[0]
