@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from course_helpers import CheckpointError, load_model, load_tokenizer, save_checkpoint
+from course_helpers import CheckpointError, generate, load_model, load_tokenizer, save_checkpoint
 from course_helpers.manifest import (
     RunManifest,
     add_record_options,
@@ -24,6 +24,7 @@ from course_helpers.manifest import (
     write_manifest,
 )
 from course_helpers.manifest_run import threads
+from course_helpers.validation import LAYERS
 from tests.bundled import FOLDERS, copy_of, each
 from tests.tiny_models import same_parameters
 
@@ -70,12 +71,17 @@ def test_every_file_of_a_bundled_checkpoint_is_pinned_but_its_card(folder, recor
         assert all(listed[name] == pin.sha256 for name, pin in files.items() if name in listed)
 
 
-def test_nothing_of_the_machine_is_in_a_manifest(tmp_path):
-    folder = copy_of(FOLDERS["tiny-llama3"], tmp_path)
-    text = write_manifest(folder, "a reason").read_text()
-    for secret in (str(tmp_path), str(Path.home()), os.environ.get("USER") or "no user"):
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory) -> Path:
+    """A manifest beside its checkpoint, with all layers of validation."""
+    return write_manifest(copy_of(FOLDERS["tiny-gpt2"], tmp_path_factory.mktemp("beside")), "a reason", PROMPTS[:1])
+
+
+def test_nothing_of_the_machine_is_in_a_manifest(beside):
+    text = beside.read_text()
+    for secret in (str(beside.parent.parent), str(Path.home()), os.environ.get("USER") or "no user"):
         assert secret not in text
-    assert json.loads(text)["source"] == {"kind": "folder", "name": "tiny-llama3", "revision": None, "weights": None}
+    assert json.loads(text)["source"] == {"kind": "folder", "name": "tiny-gpt2", "revision": None, "weights": None}
 
 
 def without_telemetry(path: Path) -> str:
@@ -104,13 +110,20 @@ def test_another_seed_is_another_run(tmp_path):
     assert row.detail.startswith("token ") and "recorded" in row.detail and "apart" not in row.detail
 
 
-@pytest.mark.parametrize("uses_cache", [True, False])
-def test_decode_settings_are_used(uses_cache):
-    tokenizer = load_tokenizer("tiny-gpt2")
-    stop = tokenizer.encode(" child")[:1]
-    manifest = record_run("tiny-gpt2", PROMPTS[:1], stop_ids=stop, use_cache=uses_cache, validate=False)
-    assert manifest.results[0].new_ids[-1:] == tuple(stop) and len(manifest.results[0].new_ids) < 40
-    assert manifest.settings.stop_ids == tuple(stop) and verify(manifest).ok
+def test_decode_settings_are_recorded_and_used(monkeypatch):
+    asked = []
+
+    def recording(model, prompts, *settings):
+        asked.append(settings)
+        return generate(model, prompts, *settings)
+
+    monkeypatch.setattr("course_helpers.manifest_run.generate", recording)
+    stop = load_tokenizer("tiny-gpt2").encode(" child")[0]
+    settings = {"max_new_tokens": 39, "temperature": 0.5, "top_k": 1, "top_p": 0.75, "stop_ids": [stop]}
+    manifest = record_run("tiny-gpt2", PROMPTS[:1], **settings, use_cache=False, seed=7, validate=False)
+    assert manifest.results[0].new_ids[-1] == stop and len(manifest.results[0].new_ids) < 39
+    assert verify(manifest).ok
+    assert asked == [(39, 0.5, 1, 0.75, (stop,), False, 7)] * 2
 
 
 def test_the_closest_step_is_the_smallest_gap_of_a_pass_without_cache():
@@ -188,14 +201,13 @@ def test_the_number_of_threads_is_that_of_the_run(recorded, monkeypatch):
     assert torch.get_num_threads() == before
 
 
-def test_validation_is_recorded_and_compared(tmp_path):
-    folder = copy_of(FOLDERS["tiny-gpt2"], tmp_path)
-    manifest = RunManifest.load(write_manifest(folder, prompts=PROMPTS[:1]))
-    assert manifest.validation and all(manifest.validation.values())
-    assert verify(manifest, folder).ok
-    failing = dataclasses.replace(manifest, validation=manifest.validation | {"generation": False})
-    verification = verify(failing, folder)
-    assert verification.rows[-1].outcome == "DIFFERS" and "generation" in verification.rows[-1].detail
+def test_validation_is_recorded_and_compared(beside):
+    manifest = RunManifest.load(beside)
+    assert list(manifest.validation) == list(LAYERS) and all(manifest.validation.values())
+    failing = dataclasses.replace(manifest, validation=manifest.validation | {"baseline": False})
+    *before, last = verify(failing, beside.parent).rows
+    assert all(row.outcome == "same" for row in before)
+    assert (last.field, last.outcome, last.detail) == ("validation", "DIFFERS", "another outcome: baseline")
 
 
 @pytest.mark.parametrize("prompts", [[], "one string"])
@@ -222,7 +234,18 @@ def command(add_options, run, *words: object) -> int:
 
 def test_on_the_command_line(tmp_path, capsys):
     folder, file = copy_of(FOLDERS["tiny-gpt2"], tmp_path, listed=False), tmp_path / "tiny-gpt2" / "run.json"
-    words = [folder, "--prompt", PROMPTS[0], "--prompt", PROMPTS[1], "--output", file, "--max-new-tokens", 8]
+    words = [
+        folder,
+        "--prompt",
+        PROMPTS[0],
+        "--prompt",
+        PROMPTS[1],
+        "--output",
+        file,
+        "--max-new-tokens",
+        8,
+        "--no-validation",
+    ]
     assert command(add_record_options, run_record, *words, "--reason", "small", "--dtype", "float32") == 0
     manifest, printed = RunManifest.load(file), capsys.readouterr()
     assert printed.out == "".join(f"{result.text}\n" for result in manifest.results) and printed.err == ""

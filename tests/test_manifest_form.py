@@ -50,7 +50,7 @@ def values(kind: typing.Any, name: str = "") -> st.SearchStrategy:
     return st.none() | values(inner[0]) if inner else plain[kind]
 
 
-@settings(max_examples=150)
+@settings(max_examples=40)
 @given(manifest=values(RunManifest))
 def test_a_manifest_comes_back_as_it_was_written(manifest, tmp_path_factory):
     path = manifest.save(tmp_path_factory.mktemp("form") / "run.json")

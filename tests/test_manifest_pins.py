@@ -10,12 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from course_helpers import FAMILIES, CheckpointError, load_model, load_tokenizer, manifest_pins, save_checkpoint
+from course_helpers.architectures.base import LanguageModel
+from course_helpers.loaders.rules import WeightMap
 from course_helpers.loaders.tf_writer import write_bundle
-from course_helpers.loaders.weight_maps import GPT2_TF
+from course_helpers.loaders.weight_maps import GPT2_TF, LLAMA_META
 from course_helpers.manifest import RunManifest, load_pinned, record_run, verify
 from course_helpers.tokenizers import Tokenizer
 from tests.bundled import FOLDERS, copy_of, each
-from tests.formats import meta
+from tests.formats import meta_params
 from tests.loaders.fake_hub import Repository, files_of, running, use_hub
 from tests.loaders.refusals import check_answers
 from tests.tiny_models import same_parameters
@@ -186,36 +188,39 @@ def test_a_weight_file_by_name_is_the_one_that_is_loaded(unlisted):
     assert not verify(dataclasses.replace(manifest, source=record(FOLDERS["tiny-gpt2"]).source), folder).ok
 
 
+def tensors_in(layout: WeightMap, model: LanguageModel) -> dict[str, torch.Tensor]:
+    """The model's tensors as another layout has them; a tied head is none."""
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    return {
+        name: rule.to_theirs([parameters[target] for target in rule.targets]).clone()
+        for name, rule in layout.expand(model.config).items()
+        if all(target in parameters for target in rule.targets)
+    }
+
+
 def openai_layout(target: Path) -> Path:
     """The bundled GPT-2 as OpenAI published theirs."""
     model, bundled = load_model("tiny-gpt2"), FOLDERS["tiny-gpt2"]
-    parameters = dict(model.named_parameters())
-    rules = GPT2_TF.expand(model.config).items()
-    tensors = {
-        name: rule.to_theirs([parameters[target] for target in rule.targets])
-        for name, rule in rules
-        if all(target in parameters for target in rule.targets)
-    }
-    write_bundle(target / "model.ckpt", tensors)
-    sizes = {"vocab": "vocab_size", "ctx": "n_positions", "embd": "n_embd", "head": "n_head", "layer": "n_layer"}
     config = model.config.to_hf()
-    (target / "hparams.json").write_text(json.dumps({f"n_{name}": config[field] for name, field in sizes.items()}))
+    write_bundle(target / "model.ckpt", tensors_in(GPT2_TF, model))
+    sizes = {"n_vocab": "vocab_size", "n_ctx": "n_positions"} | {name: name for name in ("n_embd", "n_head", "n_layer")}
+    (target / "hparams.json").write_text(json.dumps({name: config[field] for name, field in sizes.items()}))
     shutil.copy(bundled / "vocab.json", target / "encoder.json")
     shutil.copy(bundled / "merges.txt", target / "vocab.bpe")
     return target
 
 
 def meta_layout(target: Path) -> Path:
-    """The bundled Llama 2 as Meta publishes theirs, in two files."""
-    from transformers import AutoModelForCausalLM
-
-    meta(2)(AutoModelForCausalLM.from_pretrained(FOLDERS["tiny-llama2"], dtype=torch.float32), target)
+    """The bundled Llama 2 as Meta publishes theirs."""
+    model = load_model("tiny-llama2", torch.float32)
+    torch.save(tensors_in(LLAMA_META, model), target / "consolidated.00.pth")
+    (target / "params.json").write_text(json.dumps(meta_params(model.config.to_hf())))
     shutil.copy(FOLDERS["tiny-llama2"] / "tokenizer.model", target)
     return target
 
 
 OPENAI = {"model.ckpt.index", "model.ckpt.data-00000-of-00001", "hparams.json", "encoder.json", "vocab.bpe"}
-META = {"consolidated.00.pth", "consolidated.01.pth", "params.json", "tokenizer.model"}
+META = {"consolidated.00.pth", "params.json", "tokenizer.model"}
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_logits_are_numbers_and_no_token_sees_a_later_one(loaded):
     _, model, _, ids = loaded
     logits = model(ids)
     assert logits.shape == (*ids.shape, model.config.vocab_size) and logits.isfinite().all()
-    torch.testing.assert_close(model(ids[:, :-3]), logits[:, :-3], rtol=1e-4, atol=1e-4)
+    assert torch.allclose(model(ids[:, :-3]), logits[:, :-3], rtol=1e-4, atol=1e-4)
 
 
 def test_text_is_the_same_with_and_without_a_cache(loaded):
@@ -57,9 +57,10 @@ def test_saved_and_loaded_again_it_is_the_same(loaded, tmp_path):
 
 def test_a_step_of_training_lowers_the_loss(loaded):
     source, _, _, ids = loaded
-    model, losses = load_model(source, torch.float32).train(), []
-    for _ in range(2):
-        losses.append(F.cross_entropy(model(ids[:, :-1])[0], ids[0, 1:]))
-        losses[-1].backward()
-        torch.optim.SGD(model.parameters(), lr=1e-3).step()
-    assert losses[1] < losses[0]
+    model = load_model(source, torch.float32)
+    before = F.cross_entropy(model(ids[:, :-1])[0], ids[0, 1:])
+    before.backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter -= 1e-3 * parameter.grad
+        assert F.cross_entropy(model(ids[:, :-1])[0], ids[0, 1:]) < before
