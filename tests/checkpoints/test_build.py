@@ -19,7 +19,8 @@ def few_stories(monkeypatch):
         monkeypatch.setattr(build, name, count)
     for name, count in (("NEW_TOKENS", 8), ("CONTINUED_STORIES", 3)):
         monkeypatch.setattr(build, name, count)
-    monkeypatch.setattr(lessons, "RARE_STORIES", 500)
+    for name, count in (("RARE_STORIES", 500), ("BATCH_SIZE", 6)):
+        monkeypatch.setattr(lessons, name, count)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
