@@ -29,8 +29,9 @@ from .validation import validate_checkpoint
 
 __all__ = ["RunManifest", "Verification", "load_pinned", "record_run", "verify", "write_manifest"]
 
-MANIFEST = "run.json"  # beside a checkpoint
+MANIFEST = "run.json"  # its name beside a checkpoint
 PROMPTS = ("Once upon a time", "One sunny morning")
+MACHINE = ("date", "platform", "cpu", "cores")  # of what is known about where a number comes from
 #: Arguments of `record_run` that the command line has under the same names.
 RECORD_OPTIONS = (
     *("device", "revision", "seed", "max_new_tokens", "temperature", "top_k", "top_p"),
@@ -57,11 +58,11 @@ def record_run(
 ) -> RunManifest:
     """Validate a checkpoint, continue the prompts one by one, and pin all that led to the result.
 
-    `source`: a folder, a weight file, a bundled name or a hub id, with a tokenizer. `seed` is set anew for every
-    prompt; `dtype` is the checkpoint's unless given, `stop_ids` the tokenizer's. Validation takes a second load and
-    some seconds on top; `validate=False` leaves it out. Raises CheckpointError for a checkpoint or tokenizer that
-    cannot be loaded (one that loads and fails validation is recorded as such), and ValueError for settings that make
-    no sense.
+    `source`: a folder, a weight file, a bundled name or a hub id, with a tokenizer; its files must not change while
+    this runs. `seed` is set anew for every prompt; `dtype` is the checkpoint's unless given, `stop_ids` the
+    tokenizer's. Validation takes a second load and some seconds on top; `validate=False` leaves it out. Raises
+    CheckpointError for a checkpoint or tokenizer that cannot be loaded (one that loads and fails validation is recorded
+    as such), and ValueError for settings that make no sense.
     """
     if isinstance(prompts, str) or not prompts:
         raise ValueError("prompts must be a list of at least one text")
@@ -94,20 +95,14 @@ def record_run(
         settings=settings,
         results=results,
         validation={check.name: check.ok for check in report.checks} if report else {},
-        telemetry=machine()
-        | {
+        telemetry={
             "load_seconds": model.load_report.seconds,
             "generate_seconds": seconds,
             "tokens_per_second": sum(len(result.new_ids) for result in results) / seconds,
             "peak_mb": memory.added_peak_mb,
+            **{name: value for name, value in provenance().items() if name in MACHINE},
         },
     )
-
-
-def machine() -> dict[str, object]:
-    """When and on what a run was done."""
-    known = provenance()
-    return {name: known[name] for name in ("date", "platform", "cpu", "cores")}
 
 
 def write_manifest(folder: str | Path, reason: str = "", prompts: Sequence[str] = PROMPTS) -> Path:

@@ -32,13 +32,13 @@ def test_logits_are_numbers_and_no_token_sees_a_later_one(loaded):
 
 def test_text_is_the_same_with_and_without_a_cache(loaded):
     _, model, _, ids = loaded
-    assert torch.equal(generate(model, ids, 24), generate(model, ids, 24, use_cache=False))
+    assert torch.equal(generate(model, ids, 64), generate(model, ids, 64, use_cache=False))
 
 
 def test_text_is_what_the_card_says(loaded):
     source, model, tokenizer, _ = loaded
     card = resolve(source) / "card.json"
-    for sample in json.loads(card.read_text())["greedy"][:1] if card.exists() else ():
+    for sample in json.loads(card.read_text()).get("greedy", [])[:1] if card.exists() else ():
         prompt = [tokenizer.encode(sample["prompt"])]
         ids = generate(model, prompt, sample["max_new_tokens"], stop_ids=tokenizer.stop_ids)
         assert tokenizer.decode(ids[0]) == sample["text"]
