@@ -6,6 +6,7 @@ Shape suffixes: B batch, T tokens, N all tokens.
 import hashlib
 import random
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Self
 
 import torch
@@ -78,8 +79,7 @@ class TextBatches:
         return self
 
     def __next__(self) -> Batch:
-        order = list(range(len(self.training)))
-        random.Random(f"{self.seed} {self.epoch}").shuffle(order)
+        order = shuffled(len(self.training), f"{self.seed} {self.epoch}")
         start = self.batch * self.batch_size
         self.batch += 1
         if self.batch == self.batches_per_epoch:
@@ -121,6 +121,14 @@ def windows(token_ids_N: Tensor, length: int) -> list[Tensor]:
     """Rows of length + 1 tokens; the last token of one is the first of the next, a target there and an input here."""
     count = (len(token_ids_N) - 1) // length
     return [token_ids_N[index * length : (index + 1) * length + 1] for index in range(count)]
+
+
+@lru_cache(maxsize=4)
+def shuffled(count: int, seed: str) -> tuple[int, ...]:
+    """The numbers below `count` in the order that a seed gives them, on every machine; worked out once an epoch."""
+    order = list(range(count))
+    random.Random(seed).shuffle(order)
+    return tuple(order)
 
 
 def shifted(rows: Sequence[Tensor]) -> Batch:
