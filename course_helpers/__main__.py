@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from . import CheckpointError, load_model, load_tokenizer, stream, validate_checkpoint
+from . import CheckpointError, doctor, load_model, load_tokenizer, manifest, plan_command, stream, validate_checkpoint
 from .loaders.strategies import STRATEGIES
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -78,31 +78,44 @@ def run_families(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def add_generate_options(parser: argparse.ArgumentParser) -> None:
+    add_loading_options(parser)
+    parser.add_argument("--prompt", required=True)
+    parser.add_argument("--max-new-tokens", type=int, default=120)
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 (default): always the likeliest token")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--chat", action="store_true", help="wrap the prompt in the family's chat format")
+
+
+def add_validate_options(parser: argparse.ArgumentParser) -> None:
+    add_source_options(parser)
+    parser.add_argument("--json", type=Path, help="also write the report there")
+
+
+def no_options(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+#: Command -> what it does, its options, and what runs it and returns the exit status.
+COMMANDS = {
+    "generate": ("continue a prompt", add_generate_options, run_generate),
+    "validate": ("check a checkpoint, layer by layer", add_validate_options, run_validate),
+    "load": ("load a checkpoint and account for every tensor", add_loading_options, run_load),
+    "families": ("what can be loaded", no_options, run_families),
+    "doctor": ("what this machine can run, before anything is downloaded", doctor.add_options, doctor.run),
+    "plan": ("which model, how: from an objective and a machine", plan_command.add_options, plan_command.run),
+    "record": ("run prompts and pin all that led to the texts", manifest.add_record_options, manifest.run_record),
+    "verify": ("do a recorded run again and compare", manifest.add_verify_options, manifest.run_verify),
+}
+
+
 def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m course_helpers", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    command = commands.add_parser("generate", help="continue a prompt")
-    add_loading_options(command)
-    command.add_argument("--prompt", required=True)
-    command.add_argument("--max-new-tokens", type=int, default=120)
-    command.add_argument("--temperature", type=float, default=0.0, help="0 (default): always the likeliest token")
-    command.add_argument("--seed", type=int)
-    command.add_argument("--chat", action="store_true", help="wrap the prompt in the family's chat format")
-    command.set_defaults(run=run_generate)
-
-    command = commands.add_parser("validate", help="check a checkpoint, layer by layer")
-    add_source_options(command)
-    command.add_argument("--json", type=Path, help="also write the report there")
-    command.set_defaults(run=run_validate)
-
-    command = commands.add_parser("load", help="load a checkpoint and account for every tensor")
-    add_loading_options(command)
-    command.set_defaults(run=run_load)
-
-    command = commands.add_parser("families", help="what can be loaded")
-    command.set_defaults(run=run_families)
-
+    for name, (about, add_options, run) in COMMANDS.items():
+        command = commands.add_parser(name, help=about)
+        add_options(command)
+        command.set_defaults(run=run)
     arguments = parser.parse_args(words)
     try:
         return arguments.run(arguments)
