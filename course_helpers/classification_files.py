@@ -3,7 +3,9 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,6 +29,14 @@ from .validation import validate_checkpoint
 
 FORMAT = 1
 DESCRIPTION, TENSORS = "classifier.json", "classifier.safetensors"
+#: The fields of the description, and what makes each one right.
+FIELDS: dict[str, Callable[[Any], bool]] = {
+    "format": lambda value: value == FORMAT,
+    "labels": lambda value: isinstance(value, list) and all(isinstance(label, str) for label in value),
+    "dtype": lambda value: value in DTYPES,
+    "trained_sha256": lambda value: isinstance(value, str),
+    "frozen_sha256": lambda value: isinstance(value, str),
+}
 
 
 def export_base(source: object, folder: str | Path, revision: str | None = None) -> RunManifest:
@@ -116,9 +126,11 @@ def load_classifier(folder: str | Path, base: object) -> SequenceClassifier:
     folder = Path(folder)
     recovered(folder)
     description, config = read_json(folder / DESCRIPTION), read_json(folder / "config.json")
-    if description.get("format") != FORMAT or description.get("dtype") not in DTYPES:
-        raise other_base(folder / DESCRIPTION, "format", FORMAT, description.get("format"))
-    if (found := sha256(folder / TENSORS)) != description["trained_sha256"]:
+    for name, right in FIELDS.items():
+        if not right(description.get(name)):
+            raise other_base(folder / DESCRIPTION, name, "what `save_classifier` writes", repr(description.get(name)))
+    found = sha256(folder / TENSORS) if (folder / TENSORS).exists() else "no such file"
+    if found != description["trained_sha256"]:
         raise other_base(folder / TENSORS, f"trained_sha256 of {DESCRIPTION}", description["trained_sha256"], found)
     classifier = SequenceClassifier(load_model(base, DTYPES[description["dtype"]]), description["labels"])
     if (found := classifier.config.to_hf()) != config:

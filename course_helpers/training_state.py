@@ -29,11 +29,13 @@ from .loaders.safetensors_file import SafetensorsFile
 from .loaders.save import check_room, check_target, export, write_files, write_weights
 from .tokenizers import Tokenizer
 from .training import TrainingSettings
+from .training_history import History
 
 FORMAT = 1
 DESCRIPTION, TENSORS = "training.json", "training.safetensors"
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # torch's names of what AdamW remembers for each parameter
 PARTS = ("sha256", "settings", "data", "history")  # of the description
+EDITED = "a file that was edited by hand"
 RANDOM = "random_generator."
 
 
@@ -96,7 +98,9 @@ def read_description(folder: Path) -> dict[str, Any] | None:
         raise refused(path, "format", FORMAT, description.get("format"), "another version of this package wrote it")
     for part in PARTS:
         if not isinstance(description.get(part), dict):
-            raise refused(path, part, "an object", repr(description.get(part))[:200], "a file that was edited by hand")
+            raise refused(path, part, "an object", repr(description.get(part))[:200], EDITED)
+    if description["history"].keys() != History().to_json().keys():
+        raise refused(path, "history", list(History().to_json()), list(description["history"]), EDITED)
     for name, expected in description["sha256"].items():
         found = sha256(folder / name) if (folder / name).exists() else "no such file"
         if found != expected:

@@ -164,6 +164,15 @@ def test_a_damaged_classifier_is_refused(tmp_path, file):
         load_classifier(folder, tmp_path / "base")
 
 
+@pytest.mark.parametrize("change", [{"format": 2}, {"labels": None}, {"dtype": "int8"}, {"frozen_sha256": 5}])
+def test_a_description_that_was_edited_is_refused(tmp_path, change):
+    folder = save_classifier(trained("gpt2", tmp_path / "base"), tmp_path / "classifier")
+    path = folder / "classifier.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CheckpointError, match=next(iter(change))):
+        load_classifier(folder, tmp_path / "base")
+
+
 def test_a_folder_with_something_else_in_it_is_not_replaced(tmp_path):
     made = trained("gpt2", tmp_path / "base")
     (tmp_path / "thesis.txt").write_text("mine")
