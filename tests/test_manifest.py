@@ -51,13 +51,11 @@ def test_a_run_of_every_family_holds(folder, recorded):
     assert same_parameters(model, load_model(folder)) and tokenizer.kind == load_tokenizer(folder).kind
 
 
-@each
-def test_texts_are_those_of_the_card(folder):
-    """The same prompts, decoded greedily in float32, when the checkpoint was made."""
-    card = json.loads((folder / "card.json").read_text())["greedy"][:1]
-    settings = {"max_new_tokens": card[0]["max_new_tokens"], "dtype": torch.float32, "validate": False}
-    manifest = record_run(folder, [sample["prompt"] for sample in card], **settings)
-    assert [result.text for result in manifest.results] == [sample["text"] for sample in card]
+def test_the_text_is_that_of_the_card():
+    """The same prompt, decoded greedily in float32, when the checkpoint was made."""
+    card = json.loads((FOLDERS["tiny-llama3"] / "card.json").read_text())["greedy"][0]
+    settings = {"max_new_tokens": card["max_new_tokens"], "dtype": torch.float32, "validate": False}
+    assert record_run("tiny-llama3", [card["prompt"]], **settings).results[0].text == card["text"]
 
 
 @each
