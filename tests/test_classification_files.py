@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from course_helpers import FAMILIES, CheckpointError, load_model, load_tokenizer, save_checkpoint, training_state
+from course_helpers import CheckpointError, load_model, load_tokenizer, save_checkpoint, training_state
 from course_helpers import classification_files as files
 from course_helpers.classification import SequenceClassifier, freeze_all_but, padded, train_classifier
 from course_helpers.classification_files import export_base, load_base, load_classifier, save_classifier
@@ -52,8 +52,9 @@ def test_an_exported_base_is_the_same_model_pinned(exported):
     assert verify(manifest, folder).ok
 
 
-@pytest.mark.parametrize("source", [family.tiny for family in FAMILIES.values() if family.tiny != "tiny-qwen3"])
-def test_each_family_is_handed_on(tmp_path, believed, source):
+@pytest.mark.parametrize("source", ["tiny-gpt2", "tiny-llama2"])
+def test_other_kinds_of_folders_are_handed_on(tmp_path, believed, source):
+    """Another tokenizer each; one with weights in shards."""
     export_base(source, tmp_path / "base")
     same_as_the_source(tmp_path / "base", source)
 
