@@ -113,6 +113,10 @@ def plan(
             raise ValueError(f"unknown {what} {given!r}; there are: {', '.join(known)}")
     if strategy is not None and strategy not in STRATEGIES:
         raise ValueError(f"unknown strategy {strategy!r}; there are: {', '.join(STRATEGIES)}")
+    numbers = {"memory": memory, "context": context, "batch_size": batch_size, "tokens_per_second": tokens_per_second}
+    for name, number in numbers.items():
+        if number is not None and number <= 0:
+            raise ValueError(f"{name} must be above 0, not {number}")
     row = OBJECTIVES[objective]
     place = (machine_of(machine) if isinstance(machine, str) else machine).with_memory(memory)
     work = Work(context or row.context, batch_size or row.batch_size, row.training)
@@ -207,10 +211,10 @@ def remedies_for(request: Request, family: str, hub_id: str, parts: Anatomy, nea
         yield f"strategy {way.strategy}"
     alone = nearest.memory["program"] + nearest.memory["weights"]
     for name, unit in (("context", "a context of {:,} tokens"), ("batch_size", "a batch of {}")):
-        for smaller in halves(getattr(request.work, name)) if alone < request.machine.memory else ():
-            if works(replace(request, work=replace(request.work, **{name: smaller}))):
-                yield unit.format(smaller)
-                break
+        smaller = list(halves(getattr(request.work, name))) if alone < request.machine.memory else []
+        tried = [replace(request, work=replace(request.work, **{name: number})) for number in smaller]
+        if tried and works(tried[-1]):
+            yield unit.format(next(number for number, one in zip(smaller, tried, strict=True) if works(one)))
     if lives_in_its_file(nearest, parts, request.machine, checklist_of(FAMILIES[family]).stored):
         yield "strategy mmap leaves the weights in the file: it runs, as slow as the disk"
     if nearest.peak > request.machine.memory:
