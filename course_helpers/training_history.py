@@ -52,14 +52,15 @@ class History:
 
 
 def plot_losses(histories: Mapping[str, History]) -> "Image":
-    """Losses by steps, for each model by its name: thin, of every batch; with points, of the held-out text."""
+    """Losses by steps done when they were measured, for each model by its name: thin, of every batch; with points, of
+    the held-out text."""
     from .labs.figures import CHARCOAL, SERIES, SLATE, new_figure, show
 
     figure, ax = new_figure(8.0, 3.2)
     for index, (name, history) in enumerate(histories.items()):
         # Colours come round again after four models; the dashes then differ.
         style = {"color": SERIES[index % len(SERIES)], "linestyle": ("-", "--", ":")[index // len(SERIES) % 3]}
-        ax.plot(range(1, history.step + 1), history.losses, linewidth=0.8, alpha=0.5, **style)
+        ax.plot(range(history.step), history.losses, linewidth=0.8, alpha=0.5, **style)
         steps, held_out = ([row[key] for row in history.evaluations] for key in ("step", "loss"))
         ax.plot(steps, held_out, marker="o", markersize=3.5, linewidth=1.8, label=name, **style)
     ax.set_xlabel("steps", color=CHARCOAL, fontsize=9)
