@@ -21,8 +21,8 @@ from .loaders.safetensors_file import SafetensorsFile
 from .loaders.save import check_target
 from .loaders.sources import resolve
 from .manifest import MANIFEST, PROMPTS, record_run
-from .manifest_form import DTYPES, RunManifest
-from .manifest_pins import describe, load_pinned, pin_tokenizer
+from .manifests.form import DTYPES, RunManifest
+from .manifests.pins import describe, load_pinned, pin_tokenizer
 from .tokenizers import Tokenizer, load_tokenizer
 from .training_state import checkpoint_with_more
 from .validation import validate_checkpoint

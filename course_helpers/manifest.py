@@ -5,8 +5,8 @@
     print(verify(RunManifest.load("run.json")))          # the same run again, compared field by field
     model, tokenizer = load_pinned(manifest)             # or nothing, if a single file is another
 
-`manifest_form.py` says what a manifest holds, `manifest_pins.py` what is refused, `manifest_verify.py` what is
-compared; `manifest_run.py` does the run.
+`manifests/form.py` says what a manifest holds, `manifests/pins.py` what is refused, `manifests/verify.py` what is
+compared; `manifests/run.py` does the run.
 """
 
 import argparse
@@ -19,10 +19,10 @@ import torch
 from .labs.records import provenance, write_text
 from .loaders.load import load_model
 from .loaders.sources import resolve
-from .manifest_form import DTYPES, SCHEMA, RunManifest, Settings
-from .manifest_pins import describe, digest, load_pinned, pin_files, pin_tokenizer
-from .manifest_run import run, versions
-from .manifest_verify import Verification, verify
+from .manifests.form import DTYPES, SCHEMA, RunManifest, Settings
+from .manifests.pins import describe, digest, load_pinned, pin_files, pin_tokenizer
+from .manifests.run import run, versions
+from .manifests.verify import Verification, verify
 from .memory import track_memory
 from .tokenizers import load_tokenizer
 from .validation import validate_checkpoint

@@ -23,7 +23,7 @@ from course_helpers.manifest import (
     verify,
     write_manifest,
 )
-from course_helpers.manifest_run import threads
+from course_helpers.manifests.run import threads
 from course_helpers.validation import LAYERS
 from tests.bundled import FOLDERS, copy_of, each
 from tests.tiny_models import same_parameters
@@ -115,7 +115,7 @@ def test_decode_settings_are_recorded_and_used(monkeypatch):
         asked.append(settings)
         return generate(model, prompts, *settings)
 
-    monkeypatch.setattr("course_helpers.manifest_run.generate", recording)
+    monkeypatch.setattr("course_helpers.manifests.run.generate", recording)
     stop = load_tokenizer("tiny-gpt2").encode(" child")[0]
     settings = {"max_new_tokens": 39, "temperature": 0.5, "top_k": 1, "top_p": 0.75, "stop_ids": [stop]}
     manifest = record_run("tiny-gpt2", PROMPTS[:1], **settings, use_cache=False, seed=7, validate=False)
@@ -189,7 +189,7 @@ def test_telemetry_and_the_reason_are_not_compared(recorded):
 def test_the_number_of_threads_is_that_of_the_run(recorded, monkeypatch):
     before, used = torch.get_num_threads(), []
     monkeypatch.setattr(
-        "course_helpers.manifest_run.continued", lambda *run: used.append(torch.get_num_threads()) or [1, 2]
+        "course_helpers.manifests.run.continued", lambda *run: used.append(torch.get_num_threads()) or [1, 2]
     )
     two = dataclasses.replace(recorded["tiny-gpt2"].settings, threads=2)
     verify(dataclasses.replace(recorded["tiny-gpt2"], settings=two))

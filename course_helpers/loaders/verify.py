@@ -26,7 +26,7 @@ def check_every_byte(checkpoint: Checkpoint, used: Iterable[str]) -> None:
     files = list({id(file): file for file in checkpoint.file_of.values()}.values())
     if checkpoint.folder is not None and (manifest := manifest_beside(checkpoint.folder)) is not None:
         manifest.check(every_byte=True)
-        manifest.check_known(path for file in files for path in getattr(file, "paths", [file.path]))
+        manifest.check_known(checkpoint.paths)
     for file in files:
         if hasattr(file, "check_bytes"):
             file.check_bytes()

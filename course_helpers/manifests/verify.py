@@ -17,15 +17,15 @@ from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from .architectures.base import LanguageModel
-from .errors import CheckpointError
-from .loaders.load import load_model
-from .manifest_form import DTYPES, Result, RunManifest
-from .manifest_pins import CHECKS, located
-from .manifest_run import logits_after, run, versions
-from .tokenizers import Tokenizer, load_tokenizer
-from .validation import validate_checkpoint
-from .validation_layers.subject import ROUNDING
+from ..architectures.base import LanguageModel
+from ..errors import CheckpointError
+from ..loaders.load import load_model
+from ..tokenizers import Tokenizer, load_tokenizer
+from ..validation import validate_checkpoint
+from ..validation_layers.subject import ROUNDING
+from .form import DTYPES, Result, RunManifest
+from .pins import CHECKS, located
+from .run import logits_after, run, versions
 
 SAME, WARNING, DIFFERS, NOT_REACHED = "same", "warning", "DIFFERS", "not reached"
 

@@ -15,19 +15,19 @@ from pathlib import Path
 
 import torch
 
-from .architectures.base import LanguageModel
-from .errors import CheckpointError, raise_all
-from .families import family_of
-from .loaders import hub
-from .loaders.disk import ordinary_size
-from .loaders.hub_files import CONFIGS
-from .loaders.load import load_model
-from .loaders.manifest_files import sha256
-from .loaders.openai import HPARAMS
-from .loaders.sources import BUNDLED, INDEXES, open_checkpoint, resolve
-from .manifest_form import DTYPES, Pin, RunManifest, Source, TokenizerPin
-from .tokenizer_folder import TokenizerFolder
-from .tokenizers import Tokenizer, load_tokenizer
+from ..architectures.base import LanguageModel
+from ..errors import CheckpointError, raise_all
+from ..families import family_of
+from ..loaders import hub
+from ..loaders.disk import ordinary_size
+from ..loaders.hub_files import CONFIGS
+from ..loaders.load import load_model
+from ..loaders.manifest_files import sha256
+from ..loaders.openai import HPARAMS
+from ..loaders.sources import BUNDLED, INDEXES, open_checkpoint, resolve
+from ..tokenizer_folder import TokenizerFolder
+from ..tokenizers import Tokenizer, load_tokenizer
+from .form import DTYPES, Pin, RunManifest, Source, TokenizerPin
 
 #: What tokenizers disagree on: accents, numbers, several spaces, line breaks, other scripts, names of special tokens.
 PROBE = "Once upon a time, naïve café:  12 + 3456 = 3468!\n\t日本 🙂 <|endoftext|></s>"
@@ -71,8 +71,7 @@ def located(manifest: RunManifest, source: object = None) -> Path:
 def files_read(path: Path) -> dict[str, dict[str, Path]]:
     """The files that decide what a checkpoint computes: the part they play -> name within the folder -> file."""
     with open_checkpoint(path) as checkpoint:
-        folder = checkpoint.folder
-        opened = {part for file in checkpoint.file_of.values() for part in getattr(file, "paths", [file.path])}
+        folder, opened = checkpoint.folder, checkpoint.paths
     configs = (*CONFIGS, HPARAMS, "generation_config.json")
     parts = {
         "weights": opened | {folder / name for name in INDEXES} | ({path} - {folder}),

@@ -15,9 +15,9 @@ from typing import Any, Self
 
 import torch
 
-from .labs.records import write_json
-from .loaders.disk import read_json
-from .loaders.manifest_files import SHA256, entries, not_understood
+from ..labs.records import write_json
+from ..loaders.disk import read_json
+from ..loaders.manifest_files import SHA256, entries, not_understood
 
 SCHEMA = 1
 PARTS = ("weights", "config", "tokenizer")  # that files play
@@ -52,7 +52,7 @@ class TokenizerPin:
     """A tokenizer by its files and by what it does: another version of a library can make other ids of one file."""
 
     kind: str
-    sha256: str  # of its files' hashes, its ids for `manifest_pins.PROBE`, and how it begins and ends texts
+    sha256: str  # of its files' hashes, its ids for `pins.PROBE`, and how it begins and ends texts
     probe_ids: tuple[int, ...]
 
 
@@ -100,7 +100,7 @@ class RunManifest:
     reason: str  # why this model and these settings, in words
     source: Source
     files: dict[str, dict[str, Pin]]  # "weights", "config", "tokenizer" -> name within the folder -> the file
-    config_sha256: str  # of the config as this package understands it, see `manifest_pins.config_digest`
+    config_sha256: str  # of the config as this package understands it, see `pins.config_digest`
     tokenizer: TokenizerPin
     versions: dict[str, str]
     settings: Settings

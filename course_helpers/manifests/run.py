@@ -9,10 +9,10 @@ from platform import python_version
 import torch
 from torch import Tensor
 
-from .architectures.base import LanguageModel
-from .generation import generate
-from .manifest_form import Closest, Result, Settings
-from .tokenizers import Tokenizer
+from ..architectures.base import LanguageModel
+from ..generation import generate
+from ..tokenizers import Tokenizer
+from .form import Closest, Result, Settings
 
 #: What a run's result can depend on.
 PACKAGES = ("course-helpers", "torch", "safetensors", "tokenizers", "tiktoken", "sentencepiece")

@@ -9,12 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from course_helpers import FAMILIES, CheckpointError, load_model, load_tokenizer, manifest_pins, save_checkpoint
+from course_helpers import FAMILIES, CheckpointError, load_model, load_tokenizer, save_checkpoint
 from course_helpers.architectures.base import LanguageModel
 from course_helpers.loaders.rules import WeightMap
 from course_helpers.loaders.tf_writer import write_bundle
 from course_helpers.loaders.weight_maps import GPT2_TF, LLAMA_META
 from course_helpers.manifest import RunManifest, load_pinned, record_run, verify
+from course_helpers.manifests import pins
 from course_helpers.tokenizers import Tokenizer
 from tests.bundled import FOLDERS, copy_of, each
 from tests.formats import meta_params
@@ -36,7 +37,7 @@ def unlisted(tmp_path):
 def refusal(manifest: RunManifest, folder: object, monkeypatch) -> CheckpointError:
     """What `load_pinned` says; no weights may be loaded for it, and `verify` must come to the same result."""
     with monkeypatch.context() as patch, pytest.raises(CheckpointError) as caught:
-        patch.setattr(manifest_pins, "load_model", lambda *_: pytest.fail("weights were loaded"))
+        patch.setattr(pins, "load_model", lambda *_: pytest.fail("weights were loaded"))
         load_pinned(manifest, folder)
     for problem in caught.value.problems:
         check_answers(problem)
