@@ -49,10 +49,11 @@ def probes() -> dict[str, ModelConfig]:
     ends = {"vocab_size": 1024, "bos_token_id": None, "eos_token_id": None}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 4}
     thin = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16} | heads
-    wide = {"hidden_size": 1536, "intermediate_size": 6144, "head_dim": 64, "num_attention_heads": 24}
+    # Long rows are read faster than short ones: these are of a length between those of small and of large models.
+    wide = {"hidden_size": 1024, "intermediate_size": 3072, "head_dim": 64, "num_attention_heads": 16}
     return {
         "operations": dataclasses.replace(llama, **ends | thin, num_hidden_layers=12),
-        "matrices": dataclasses.replace(llama, **ends | wide, num_key_value_heads=8, num_hidden_layers=2),
+        "matrices": dataclasses.replace(llama, **ends | wide, num_key_value_heads=8, num_hidden_layers=6),
         "experts": dataclasses.replace(
             mixture, **ends | thin, moe_intermediate_size=32, num_hidden_layers=4, layer_types=mixture.layer_types[:4]
         ),
@@ -127,9 +128,7 @@ def solve(seconds: dict[str, float], parts: dict[str, Anatomy], dtype: torch.dty
         return max(seconds[name] - operations(parts[name]) * operation, seconds[name] / 10)
 
     mixtures = parts["experts"].mixtures
-    more = kv_cache_bytes(parts["cache"].config, LONG, 1, dtype) - kv_cache_bytes(
-        parts["cache"].config, PROMPT, 1, dtype
-    )
+    more = kv_cache_bytes(parts["cache"].config, LONG - PROMPT, 1, dtype)
     longer = max(seconds["long cache"] - seconds["cache"], seconds["long cache"] / 100)
     return Speed(
         bandwidth=parts["matrices"].matrices * dtype.itemsize / rest("matrices"),
@@ -157,9 +156,8 @@ def measure_base(device: str) -> int:
 
 def measure(device: str, rounds: int = ROUNDS) -> Machine:
     """This computer, timed now. Some seconds."""
-    kinds = TYPES[torch.device(device).type]
-    speeds = {dtype: measure_speed(dtype, device, rounds) for dtype in kinds}
     machine = unmeasured(device)
+    speeds = {dtype: measure_speed(dtype, device, rounds) for dtype in machine.speeds}
     source = "measured" if machine.host else f"measured, torch threads: {torch.get_num_threads()}"
     return dataclasses.replace(machine, speeds=speeds, base=measure_base(device), source=source, measured=True)
 

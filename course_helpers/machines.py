@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import psutil
 import torch
 
@@ -33,15 +34,11 @@ class Speed:
     cache: float | None = None
 
     def factor(self, rows: float) -> float:
-        """`rows` for any number of them: on straight lines between the known ones, in proportion beyond the last."""
-        known = sorted(self.rows)
-        last = known[-1]
-        if rows >= last:
-            return max(1.0, self.rows[last] * rows / last) if last > 1 else self.rows[last]
-        after = next(index for index, one in enumerate(known) if one > rows)
-        low, high = known[max(0, after - 1)], known[after]
-        share = (rows - low) / (high - low) if high > low else 0.0
-        return self.rows[low] + share * (self.rows[high] - self.rows[low])
+        """`rows` for any number of them: on straight lines between the known ones, in proportion beyond the last. Where
+        one row is all that is known, it is taken to be as good as many."""
+        counts, factors = zip(*sorted(self.rows.items()), strict=True)
+        beyond = max(1.0, rows / counts[-1]) if len(counts) > 1 else 1.0
+        return float(np.interp(rows, counts, factors)) * beyond
 
 
 @dataclass(frozen=True)

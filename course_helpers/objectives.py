@@ -24,6 +24,13 @@ OBJECTIVES: dict[str, Objective] = {
     "chat": Objective("answer questions", chat=True, parameters=500_000_000, context=4096),
     "write": Objective("continue long texts", chat=False, parameters=1_000_000_000, context=16_384),
     "code": Objective("write and explain programs", chat=True, parameters=4_000_000_000, context=16_384),
-    "classify": Objective("a base for a classification head", chat=False, context=256, batch_size=8, ungated=True),
-    "train": Objective("train all weights further", chat=False, context=256, batch_size=2, ungated=True, training=True),
+    "classify": Objective("have a base for a classification head", chat=False, context=256, batch_size=8, ungated=True),
+    "train": Objective(
+        "train on (what is kept for the backward pass is not counted)",
+        chat=False,
+        context=256,
+        batch_size=2,
+        ungated=True,
+        training=True,
+    ),
 }
