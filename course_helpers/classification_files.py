@@ -16,6 +16,7 @@ from .labs.records import write_json
 from .loaders.atomic_folder import recovered, replacing
 from .loaders.disk import read_json
 from .loaders.load import load_model
+from .loaders.manifest_files import MANIFEST as CARD
 from .loaders.manifest_files import sha256
 from .loaders.safetensors_file import SafetensorsFile
 from .loaders.save import check_target
@@ -40,7 +41,8 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
 
 
 def export_base(source: object, folder: str | Path, revision: str | None = None) -> RunManifest:
-    """Write a base for finetuning: weights, config, tokenizer, and a run manifest that pins all three (run.json).
+    """Write a base for finetuning: weights, config, tokenizer, a run manifest that pins all three (run.json), and a
+    card that says how likely held-out text is to it, for later validations.
 
     The source must pass every layer of `validate_checkpoint`, and what was written must be, to the bit, what passed;
     otherwise CheckpointError is raised, and nothing is left behind. What was in the folder is replaced as a whole, if
@@ -52,6 +54,7 @@ def export_base(source: object, folder: str | Path, revision: str | None = None)
         raise not_valid(source, f"validation layer {report.failed}", str(report))
     model, tokenizer, origin = load_model(path), load_tokenizer(path), describe(path)
     with checkpoint_with_more(model, folder, tokenizer) as draft:
+        write_json(draft / CARD, {"baseline": report.baseline})
         reason = f"a base for finetuning, from {origin.kind} {origin.name}"
         manifest = record_run(draft, PROMPTS, reason=reason, validate=False)
         check_written(model, tokenizer, draft, manifest)

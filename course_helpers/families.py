@@ -35,7 +35,7 @@ class Family:
     model: type[LanguageModel]
     weight_maps: tuple[WeightMap, ...]  # the layouts its checkpoints come in; the first is the one that is written
     presets: Mapping[str, ModelConfig]  # hub id -> config, smallest first
-    tiny: str  # the bundled trained checkpoint, a folder of checkpoints/
+    tiny: str | None  # the bundled trained checkpoint, a folder of checkpoints/; None for a family that has none
     tokenizer: str  # what it is, in words; how to run it is read off a checkpoint's own files
     licence: str
     gated: bool  # whether the hub wants an account and the licence accepted

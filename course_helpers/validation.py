@@ -50,6 +50,9 @@ class ValidationReport:
     #: seconds, peak_mb (MiB over the start), tokens_per_second, loss_per_token, parameters, dtype, device: as far as
     #: they were measured before a layer failed.
     telemetry: dict[str, Any] = field(default_factory=dict)
+    #: For a card.json beside the checkpoint, if it has none: {"baseline": report.baseline} holds every later validation
+    #: to what was measured in this one. None if the last layer was not reached or failed.
+    baseline: dict[str, Any] | None = None
 
     @property
     def ok(self) -> bool:
@@ -103,7 +106,7 @@ def validate_checkpoint(
             if not check.ok:
                 break
     measured = {"seconds": time.perf_counter() - started, "peak_mb": memory.added_peak_mb}
-    report.telemetry = measured | subject.telemetry
+    report.telemetry, report.baseline = measured | subject.telemetry, subject.baseline
     return report
 
 

@@ -117,6 +117,25 @@ def test_a_checkpoint_without_a_card_is_judged_by_what_holds_of_every_language_m
     assert bits < 0.5 < BITS_PER_BYTE < report.telemetry["bits_per_byte"] <= math.log2(1024)
 
 
+def test_the_baseline_of_one_report_judges_the_next(tmp_path):
+    """A checkpoint without a card is given one, and a mistake shows that did not without it."""
+    folder = copy_of(FOLDERS["tiny-llama3"], tmp_path, listed=False)
+    (folder / "card.json").unlink()
+    report = validate_checkpoint(folder)
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(config.replace("500000.0", "10000.0"))
+    assert validate_checkpoint(folder).ok
+    (folder / "card.json").write_text(json.dumps({"baseline": report.baseline}))
+    assert validate_checkpoint(folder).failed == "baseline"
+    (folder / "config.json").write_text(config)
+    assert validate_checkpoint(folder).ok
+    (folder / "card.json").unlink()
+    rough = validate_checkpoint(folder, dtype=torch.bfloat16).baseline
+    assert "loss_per_text" not in rough
+    (folder / "card.json").write_text(json.dumps({"baseline": rough}))
+    assert validate_checkpoint(folder).ok
+
+
 @pytest.mark.parametrize("name", ["tiny-llama3", "tiny-olmo3"])
 def test_a_mean_loss_within_the_range_is_not_enough_where_every_text_can_be_compared(tmp_path, name):
     folder = copy_of(FOLDERS[name], tmp_path, listed=False)

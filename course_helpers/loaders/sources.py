@@ -104,9 +104,9 @@ class Checkpoint:
         return torch.Size(self.shape(name)).numel() * self.dtype(name).itemsize
 
     @property
-    def paths(self) -> set[Path]:
-        """The files that hold the tensors; TensorFlow's and Meta's readers have several each."""
-        return {path for file in self.file_of.values() for path in getattr(file, "paths", [file.path])}
+    def paths(self) -> list[Path]:
+        """The files that hold the tensors; some readers have several each. For checkpoints in files only."""
+        return sorted({path for file in self.file_of.values() for path in getattr(file, "paths", [file.path])})
 
     def where(self, name: str) -> object:
         """The file that holds a tensor, for messages."""

@@ -71,7 +71,7 @@ def located(manifest: RunManifest, source: object = None) -> Path:
 def files_read(path: Path) -> dict[str, dict[str, Path]]:
     """The files that decide what a checkpoint computes: the part they play -> name within the folder -> file."""
     with open_checkpoint(path) as checkpoint:
-        folder, opened = checkpoint.folder, checkpoint.paths
+        folder, opened = checkpoint.folder, set(checkpoint.paths)
     configs = (*CONFIGS, HPARAMS, "generation_config.json")
     parts = {
         "weights": opened | {folder / name for name in INDEXES} | ({path} - {folder}),

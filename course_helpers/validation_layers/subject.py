@@ -27,6 +27,7 @@ class Subject:
     card: dict[str, Any] = field(default_factory=dict)  # empty without a card
     model: LanguageModel | None = None
     tokenizer: Tokenizer | None = None
+    baseline: dict[str, Any] | None = None  # for a card: what text must be worth to a model that is as this one is
     telemetry: dict[str, Any] = field(default_factory=dict)
 
     @property
