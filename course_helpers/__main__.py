@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
-from . import CheckpointError, doctor, load_model, load_tokenizer, manifest, plan_command, stream, validate_checkpoint
+from . import CheckpointError, doctor, load_model, load_tokenizer, manifest, stream, validate_checkpoint
 from .loaders.strategies import STRATEGIES
+from .planning import command as planning
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -103,7 +104,7 @@ COMMANDS = {
     "load": ("load a checkpoint and account for every tensor", add_loading_options, run_load),
     "families": ("what can be loaded", no_options, run_families),
     "doctor": ("what this machine can run, before anything is downloaded", doctor.add_options, doctor.run),
-    "plan": ("which model, how: from an objective and a machine", plan_command.add_options, plan_command.run),
+    "plan": ("which model, how: from an objective and a machine", planning.add_options, planning.run),
     "record": ("run prompts and pin all that led to the texts", manifest.add_record_options, manifest.run_record),
     "verify": ("do a recorded run again and compare", manifest.add_verify_options, manifest.run_verify),
 }

@@ -9,11 +9,11 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .doctor_checks import GENERAL, check_family, check_network, describe_family
-from .doctor_lines import FAILED, MARKS, WARNING, Line
 from .families import FAMILIES
 from .labs.records import write_text
-from .surroundings import Surroundings, look_around
+from .preflight.checks import GENERAL, check_family, check_network, describe_family
+from .preflight.lines import FAILED, MARKS, WARNING, Line
+from .preflight.surroundings import Surroundings, look_around
 
 
 @dataclass(frozen=True)

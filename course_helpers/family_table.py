@@ -67,7 +67,8 @@ def family_table() -> str:
     widths = [max(len(row[column]) for row in (HEADINGS, *rows)) for column in range(len(HEADINGS))]
     lines, waiting = [aligned(HEADINGS, widths)], iter(rows)
     for name, family in FAMILIES.items():
-        lines += ["", f"{name}: {family.title}; bundled and ready to run: {family.tiny}"]
+        bundled = f"; bundled and ready to run: {family.tiny}" if family.tiny else ""
+        lines += ["", f"{name}: {family.title}{bundled}"]
         lines += [aligned(next(waiting), widths) for _ in family.presets]
     return "\n".join([*lines, "", FOOTNOTE])
 

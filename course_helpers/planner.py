@@ -2,7 +2,7 @@
 
 Constraints first, preference second: what does not fit is refused, with the term that is too large and what would make
 it fit; of the rest, the smallest comes first. The models are the presets of FAMILIES, and every figure is worked out
-from their configs (`costs.py`) and from the machine (`machines.py`, `calibration.py`).
+from their configs (`planning/costs.py`) and from the machine (`planning/machines.py`, `planning/calibration.py`).
 """
 
 import functools
@@ -13,15 +13,15 @@ from typing import Any
 
 import torch
 
-from .calibration import machine_of
-from .choices import STRATEGIES, Choice, estimate, short
-from .costs import Anatomy, Work, anatomy
 from .families import FAMILIES
-from .family_checklists import checklist_of, version_of
 from .loaders.hub_budget import readable
-from .machines import Machine
-from .objectives import OBJECTIVES, Objective
-from .plan_text import memory_sum, plan_markdown, plan_text, time_sum
+from .planning.calibration import machine_of
+from .planning.choices import STRATEGIES, Choice, estimate, short
+from .planning.costs import Anatomy, Work, anatomy
+from .planning.family_checklists import checklist_of, version_of
+from .planning.machines import Machine
+from .planning.objectives import OBJECTIVES, Objective
+from .planning.text import memory_sum, plan_markdown, plan_text, time_sum
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ def exported(tmp_path_factory):
 @pytest.fixture
 def believed(monkeypatch):
     """Validation takes seconds, and is not what these tests are about."""
-    monkeypatch.setattr(files, "validate_checkpoint", lambda path: SimpleNamespace(ok=True, failed=None, checks=[]))
+    report = SimpleNamespace(ok=True, failed=None, checks=[], baseline={"texts": []})
+    monkeypatch.setattr(files, "validate_checkpoint", lambda path: report)
 
 
 def same_as_the_source(folder, source):

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from course_helpers import FAMILIES, doctor, doctor_checks
+from course_helpers import FAMILIES, doctor
 from course_helpers.doctor import preflight
-from course_helpers.doctor_checks import GENERAL, NEEDED, too_old
-from course_helpers.family_checklists import CHECKLISTS, needed_fields
-from course_helpers.machines import GB, Memory
-from course_helpers.surroundings import Device, Surroundings, cached_models, look_around, read_requirements
+from course_helpers.planning.family_checklists import CHECKLISTS, needed_fields
+from course_helpers.planning.machines import GB, Memory
+from course_helpers.preflight import checks
+from course_helpers.preflight.checks import GENERAL, NEEDED, too_old
+from course_helpers.preflight.surroundings import Device, Surroundings, cached_models, look_around, read_requirements
 
 GOOD = Surroundings(
     python=(3, 12, 1),
@@ -181,7 +182,7 @@ def test_models_in_the_cache_are_weighed(tmp_path):
 
 
 def test_a_gpu_is_planned_for_where_there_is_one():
-    machine = doctor_checks.machine_of(dataclasses.replace(GOOD, devices=(*GOOD.devices, T4)))
+    machine = checks.machine_of(dataclasses.replace(GOOD, devices=(*GOOD.devices, T4)))
     assert (machine.device, machine.memory) == ("cuda:0", 16 * GB)
     assert (
         'dtype=torch.float16, device="cuda:0"'

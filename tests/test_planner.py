@@ -11,15 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_helpers import FAMILIES, load_model, open_checkpoint
-from course_helpers.choices import STRATEGIES
-from course_helpers.costs import Mixture, Work, anatomy, count_operations, loading_bytes, operations, step_seconds
-from course_helpers.family_checklists import CHECKLISTS, version_of
 from course_helpers.loaders import strategies
-from course_helpers.machines import BRAIN, GB, HALF, MACHINES, SINGLE, Machine, Speed
-from course_helpers.objectives import OBJECTIVES
-from course_helpers.plan_command import add_options, decision_matrix, run, size
-from course_helpers.plan_text import WIDTH
 from course_helpers.planner import plan
+from course_helpers.planning.choices import STRATEGIES
+from course_helpers.planning.command import add_options, decision_matrix, run, size
+from course_helpers.planning.costs import (
+    Mixture,
+    Work,
+    anatomy,
+    count_operations,
+    loading_bytes,
+    operations,
+    step_seconds,
+)
+from course_helpers.planning.family_checklists import CHECKLISTS, version_of
+from course_helpers.planning.machines import BRAIN, GB, HALF, MACHINES, SINGLE, Machine, Speed
+from course_helpers.planning.objectives import OBJECTIVES
+from course_helpers.planning.text import WIDTH
 from course_helpers.sizes import parameter_count
 from tests.bundled import FOLDERS
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import planning
-from course_helpers.machines import BRAIN, SINGLE, Machine, Speed
+from course_helpers.planning.machines import BRAIN, SINGLE, Machine, Speed
 from tests.benchmarks.test_loading import here
 
 KNOWN = [

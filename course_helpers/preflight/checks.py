@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from .choices import short
-from .doctor_lines import FAILED, Line, line
-from .errors import CheckpointError
-from .families import FAMILIES
-from .family_checklists import checklist_of, needed_fields
-from .loaders.hub_budget import download_limit, readable
-from .machines import CPU_BASE, GPU_BASE, SHARE, Machine
-from .planner import plan
+from ..errors import CheckpointError
+from ..families import FAMILIES
+from ..loaders.hub_budget import download_limit, readable
+from ..planner import plan
+from ..planning.choices import short
+from ..planning.family_checklists import checklist_of, needed_fields
+from ..planning.machines import CPU_BASE, GPU_BASE, SHARE, Machine
+from .lines import FAILED, Line, line
 from .surroundings import Surroundings
 
 LEAST_PYTHON = (3, 11)
@@ -63,7 +63,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def check_bundled(around: Surroundings) -> Iterator[Line]:
-    expected = {family.tiny for family in FAMILIES.values()}
+    expected = {family.tiny for family in FAMILIES.values() if family.tiny}
     missing = sorted(expected.difference(around.bundled))
     found = f"{len(expected) - len(missing)} of {len(expected)}" + (
         f"; missing: {', '.join(missing)}" if missing else ""
@@ -167,10 +167,11 @@ def check_family(around: Surroundings, name: str) -> Iterator[Line]:
     family, found = FAMILIES[name], plan("run", machine_of(around), family=name)
     sizes = f"{len(found.choices)} of {len(family.presets)} sizes fit"
     best = found.best
-    step = "run the bundled one: " + f'load_model("{family.tiny}")'
+    tiny = family.tiny or "tiny-gpt2"
+    step = f'run a bundled one: load_model("{tiny}")'
     yield line(FAMILY, name, f"{sizes}; {best.line}" if best else sizes, best is None, step)
     terms = f"{family.licence}; " + ("gated: an account, and its terms accepted" if family.gated else "not gated")
-    step = f"accept its terms on its page and run `hf auth login`, or begin with {family.tiny}, which needs neither"
+    step = f"accept its terms on its page and run `hf auth login`, or begin with {tiny}, which needs neither"
     yield line(FAMILY, f"{name}: licence", terms, family.gated and not around.token, step)
 
 

@@ -7,8 +7,8 @@ import psutil
 import pytest
 import torch
 
-from course_helpers import calibration
-from course_helpers.calibration import (
+from course_helpers.planning import calibration
+from course_helpers.planning.calibration import (
     LONG,
     PROMPT,
     ROWS,
@@ -21,8 +21,8 @@ from course_helpers.calibration import (
     solve,
     unmeasured,
 )
-from course_helpers.costs import Work, anatomy, step_seconds
-from course_helpers.machines import BRAIN, MACHINES, SHARE, SINGLE, Speed, memory_here
+from course_helpers.planning.costs import Work, anatomy, step_seconds
+from course_helpers.planning.machines import BRAIN, MACHINES, SHARE, SINGLE, Speed, memory_here
 
 KNOWN = Speed(11e9, {1: 1.0, 2: 1.5, 4: 3.0, 8: 4.0, 16: 7.0}, 7e-6, 4e-6, 3e9)
 GROUPS = "0::/shelf/job\n"

@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..families import FAMILIES
+from ..labs.records import write_text
+from ..loaders.hub_budget import readable
+from ..planner import plan
 from .calibration import calibrated
 from .choices import STRATEGIES
-from .families import FAMILIES
-from .labs.records import write_text
-from .loaders.hub_budget import readable
 from .machines import BRAIN, HALF, MACHINES, SINGLE, Machine
 from .objectives import OBJECTIVES
-from .planner import plan
 
 DTYPES = {"float32": SINGLE, "bfloat16": BRAIN, "float16": HALF}
 UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}

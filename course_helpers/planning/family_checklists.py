@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, fields
 
 import torch
 
-from .architectures.config import ModelConfig
-from .families import FAMILIES, Family
+from ..architectures.config import ModelConfig
+from ..families import FAMILIES, Family
 
 SAME = {"(.+)": r"\1"}  # the preset's own hub id
 

@@ -22,17 +22,17 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from .architectures.base import LanguageModel
-from .architectures.config import ModelConfig
-from .architectures.llama import LLAMA_3_PRESETS
-from .architectures.qwen3 import MOE_PRESETS
+from ..architectures.base import LanguageModel
+from ..architectures.config import ModelConfig
+from ..architectures.llama import LLAMA_3_PRESETS
+from ..architectures.qwen3 import MOE_PRESETS
+from ..families import family_of
+from ..labs.records import provenance, write_json
+from ..loaders.assign import set_parameter
+from ..memory import MIB, measure_in_subprocess
+from ..sizes import kv_cache_bytes, on_meta
 from .costs import Anatomy, anatomy, operations
-from .families import family_of
-from .labs.records import provenance, write_json
-from .loaders.assign import set_parameter
 from .machines import BRAIN, CPU_BASE, GPU_BASE, HALF, MACHINES, SHARE, SINGLE, Machine, Speed, memory_here
-from .memory import MIB, measure_in_subprocess
-from .sizes import kv_cache_bytes, on_meta
 
 CODE = Path(__file__).parent / "architectures"
 NOT_TIMED = "memory only, not timed"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from .labs.records import provenance
-from .loaders.hub import MODEL_FOLDER
-from .loaders.hub_budget import free_disk
-from .machines import Memory, memory_here
+from ..labs.records import provenance
+from ..loaders.hub import MODEL_FOLDER
+from ..loaders.hub_budget import free_disk
+from ..planning.machines import Memory, memory_here
 
 REQUIREMENTS = Path(__file__).resolve().parents[1] / "requirements.txt"
 
@@ -51,7 +51,7 @@ def look_around() -> Surroundings:
     """This computer as it is now."""
     from huggingface_hub import constants, get_token
 
-    from .loaders.sources import BUNDLED
+    from ..loaders.sources import BUNDLED
 
     cache = Path(constants.HF_HUB_CACHE).expanduser()
     requirements = read_requirements()

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .architectures.base import LanguageModel
-from .architectures.config import ModelConfig
-from .architectures.experts import MixtureOfExperts
-from .families import family_of
+from ..architectures.base import LanguageModel
+from ..architectures.config import ModelConfig
+from ..architectures.experts import MixtureOfExperts
+from ..families import family_of
+from ..sizes import WholeSteps, activation_bytes, kv_cache_bytes, on_meta, training_parts
 from .machines import Speed
-from .sizes import WholeSteps, activation_bytes, kv_cache_bytes, on_meta, training_parts
 
 DEPTHS = ("num_hidden_layers", "n_layer")  # the field's two names
 

@@ -4,12 +4,12 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ..loaders.hub_budget import readable
 from .choices import Choice, short
-from .loaders.hub_budget import readable
 
 if TYPE_CHECKING:
+    from ..planner import Plan
     from .machines import Machine
-    from .planner import Plan
 
 WIDTH = 100  # columns
 HEADINGS = ("model", "parameters", "type", "loading", "peak", "ms/token", "tokens/s")

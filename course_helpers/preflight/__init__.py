@@ -1,0 +1,1 @@
+"""What `doctor.py` looks at before anything is downloaded."""
