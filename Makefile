@@ -50,6 +50,7 @@ check: $(READY) ## ruff, and the labs without executing them
 bench: $(READY) ## measure against peers; figures go to benchmarks/results (some minutes; close everything else)
 	@$(VENV_PYTHON) -m pip install -q --no-deps -r benchmarks/requirements.txt -c constraints.txt
 	@$(VENV_PYTHON) -m benchmarks.loading
+	@env -u OMP_NUM_THREADS $(VENV_PYTHON) -m benchmarks.planning
 
 checkpoints: $(READY) ## rebuild the bundled checkpoints (CHECKPOINTS="name ..." for some)
 	@set -e; for name in $(CHECKPOINTS); do echo "$$name"; $(VENV_PYTHON) checkpoints/build.py "$$name"; done

@@ -13,7 +13,14 @@ from course_helpers.planning.family_checklists import CHECKLISTS, needed_fields
 from course_helpers.planning.machines import GB, Memory
 from course_helpers.preflight import checks
 from course_helpers.preflight.checks import GENERAL, NEEDED, too_old
-from course_helpers.preflight.surroundings import Device, Surroundings, cached_models, look_around, read_requirements
+from course_helpers.preflight.surroundings import (
+    REQUIREMENTS,
+    Device,
+    Surroundings,
+    cached_models,
+    look_around,
+    read_requirements,
+)
 
 GOOD = Surroundings(
     python=(3, 12, 1),
@@ -170,6 +177,7 @@ def test_this_computer(monkeypatch, tmp_path):
     lines = [line for check in GENERAL for line in check(around)]
     assert not any("hf_secret" in line.found + line.next_step for line in lines)
     assert all(line.state != "failed" for line in lines)
+    assert read_requirements(REQUIREMENTS) == around.requirements and REQUIREMENTS.is_file()
     assert read_requirements(tmp_path / "missing") == around.requirements  # from the package's metadata
 
 

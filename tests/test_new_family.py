@@ -145,8 +145,8 @@ def test_the_command_line_knows_it(trained, monkeypatch, capsys):
     printed = capsys.readouterr().out
     count = parameter_count(Qwen2Model, SMALLEST)
     assert all(part in printed for part in (QWEN2.title, str(trained), "Qwen/Qwen2.5-0.5B", f"{count:,}"))
-    for command in ("plan", "doctor"):
-        assert main([command, "--family", "qwen2"]) == 0 and "Qwen/Qwen2.5-0.5B" in capsys.readouterr().out
+    for command in (["plan", "--device", "T4"], ["doctor"]):
+        assert main([*command, "--family", "qwen2"]) == 0 and "Qwen/Qwen2.5-0.5B" in capsys.readouterr().out
     assert main(["generate", str(trained), "--prompt", "Once upon a time", "--max-new-tokens", "20"]) == 0
     assert capsys.readouterr().out.startswith("Once upon a time")
 

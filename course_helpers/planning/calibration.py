@@ -34,9 +34,10 @@ from ..sizes import kv_cache_bytes, on_meta
 from .costs import Anatomy, anatomy, operations
 from .machines import BRAIN, CPU_BASE, GPU_BASE, HALF, MACHINES, SHARE, SINGLE, Machine, Speed, memory_here
 
-CODE = Path(__file__).parent / "architectures"
+CODE = Path(__file__).parents[1] / "architectures"
 NOT_TIMED = "memory only, not timed"
 ROUNDS, STEPS, PROMPT = 3, 8, 8
+BUSY = 0.5  # programs at work for each core, on average over a minute, from which on figures are not to be trusted
 LONG = 2048  # positions in the cache of the probe for it
 ROWS = (1, 2, 4, 8, 16)
 #: The types worth asking a device about, by kind of device; a CPU computes in float16 what it can in bfloat16.
@@ -156,10 +157,20 @@ def measure_base(device: str) -> int:
 
 def measure(device: str, rounds: int = ROUNDS) -> Machine:
     """This computer, timed now. Some seconds."""
-    machine = unmeasured(device)
+    machine, disturbed = unmeasured(device), disturbance()
     speeds = {dtype: measure_speed(dtype, device, rounds) for dtype in machine.speeds}
     source = "measured" if machine.host else f"measured, torch threads: {torch.get_num_threads()}"
-    return dataclasses.replace(machine, speeds=speeds, base=measure_base(device), source=source, measured=True)
+    return dataclasses.replace(
+        machine, speeds=speeds, base=measure_base(device), source=source + disturbed, measured=True
+    )
+
+
+def disturbance() -> str:
+    """What the reader of a figure should know if other programs are at work; empty where a system does not tell."""
+    running = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if running <= BUSY * os.cpu_count():
+        return ""
+    return f", while {running:.1f} other programs were at work: --calibrate again when it is quiet"
 
 
 def unmeasured(device: str) -> Machine:

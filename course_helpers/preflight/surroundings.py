@@ -14,7 +14,7 @@ from ..loaders.hub import MODEL_FOLDER
 from ..loaders.hub_budget import free_disk
 from ..planning.machines import Memory, memory_here
 
-REQUIREMENTS = Path(__file__).resolve().parents[1] / "requirements.txt"
+REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements.txt"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import psutil
 import pytest
@@ -106,6 +107,10 @@ def test_what_no_longer_holds_is_measured_again(home, damage):
     assert machine_of("cpu").measured and len(home) == 4
 
 
+def test_the_code_that_figures_depend_on_is_there():
+    assert (calibration.CODE / "llama.py").is_file()
+
+
 def test_other_code_is_timed_again(home, monkeypatch, tmp_path):
     machine_of("cpu")
     (tmp_path / "code.py").write_text("changed = True")
@@ -184,3 +189,11 @@ def test_this_computer_leaves_room_for_others():
     machine = unmeasured("cpu")
     assert machine.memory == int(memory_here().total * SHARE) and machine.host is None
     assert machine.speeds.keys() == {torch.bfloat16, torch.float32}
+
+
+@pytest.mark.parametrize(("running", "words"), [(0.1, ""), (1.0, ""), (3.9, "3.9 other programs were at work")])
+def test_figures_from_a_busy_machine_say_so(monkeypatch, running, words):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "getloadavg", lambda: (running, 0.0, 0.0), raising=False)
+    found = calibration.disturbance()
+    assert words in found and bool(found) == bool(words)

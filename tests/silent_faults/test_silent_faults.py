@@ -42,3 +42,8 @@ def cases_by_fault():
 def test_the_table_says_what_is_observed():
     assert len(cases()) == sum(len(fault.families) for fault in FAULTS.values())
     assert README.read_text(encoding="utf-8") == table(), "python -m tests.silent_faults writes it anew"
+
+
+def test_the_readme_of_the_course_counts_right(pytestconfig):
+    text = (pytestconfig.rootpath / "README.md").read_text(encoding="utf-8")
+    assert f"{len(FAULTS)} silent faults" in text and f"the {len(cases())} cases" in text
