@@ -1,5 +1,7 @@
 """Settings that every test shares."""
 
+import gc
+
 import torch
 from hypothesis import HealthCheck, settings
 
@@ -11,3 +13,8 @@ settings.register_profile(
     "course", derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
 )
 settings.load_profile("course")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays to the end: the garbage collector need not look through it again and again."""
+    gc.freeze()

@@ -8,7 +8,8 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from unittest import mock
 
 import torch
 from hypothesis import strategies as st
@@ -16,8 +17,10 @@ from torch import Tensor, nn
 
 from course_helpers import load_model
 from course_helpers.architectures.base import LanguageModel
+from course_helpers.families import family_of
 
 Data = dict[str, Any]
+Model = TypeVar("Model", bound=nn.Module)
 LONGEST = 56  # tokens in a test; beyond every `original_max_position_embeddings` drawn here
 NARROWEST = 16  # see `decoder_configs`
 
@@ -334,22 +337,35 @@ EXAMPLES: dict[str, Data] = {
 
 def theirs(config: Data, seed: int = 0, deviation: float = 0.2, dtype: torch.dtype = torch.float32) -> nn.Module:
     """The transformers model of a config.json, with random weights large enough for a mistake to show."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     fields = copy.deepcopy(config)  # transformers writes into what it is given
     made = AutoConfig.for_model(fields.pop("model_type"), **fields)
-    model = AutoModelForCausalLM.from_config(made, attn_implementation="eager", experts_implementation="eager").eval()
+    with mock.patch.object(PreTrainedModel, "initialize_weights"):  # every weight but those of norms is replaced below
+        model = AutoModelForCausalLM.from_config(made, attn_implementation="eager", experts_implementation="eager")
+    with_random_weights(model.eval(), seed, deviation)
+    return model if model.dtype == dtype else cast(model, dtype)
+
+
+def random_model(config: Data, seed: int = 0, deviation: float = 0.1) -> LanguageModel:
+    """Our model of a config.json, with random weights of its own: for what needs no other model to compare with."""
+    family = family_of(config)
+    return with_random_weights(family.model(family.config.from_hf(config)).eval(), seed, deviation)
+
+
+@torch.no_grad()
+def with_random_weights(model: Model, seed: int, deviation: float) -> Model:
+    """The same model, all weights replaced; those of norms vary around what the family's norm starts from, 0 or 1."""
     generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.dim() > 1 or name.endswith("bias"):
-                parameter.zero_()
-            parameter.add_(deviation * noise)  # norm weights: around what the family's norm starts from, 0 or 1
-    return cast(model, dtype)
+    for name, parameter in model.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if parameter.dim() > 1 or name.endswith("bias"):
+            parameter.zero_()
+        parameter.add_(deviation * noise)
+    return model
 
 
 def cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:

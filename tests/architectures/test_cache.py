@@ -5,18 +5,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_helpers import FAMILIES, load_model
+from course_helpers import FAMILIES
 from course_helpers.architectures.base import LanguageModel
 from course_helpers.architectures.cache import KVCache
 from course_helpers.memory import kv_cache_bytes
-from tests.tiny_models import CONFIGS, EXAMPLES, Data, logits_of, random_ids, theirs
+from tests.tiny_models import CONFIGS, EXAMPLES, logits_of, random_ids, random_model
 
-
-def model_of(config: Data, seed: int = 0) -> LanguageModel:
-    return load_model(theirs(config, seed, deviation=0.1), config=config)
-
-
-MODELS = {family: model_of(config) for family, config in EXAMPLES.items()}
+MODELS = {family: random_model(config) for family, config in EXAMPLES.items()}
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
 #: One model for each family that has sliding layers, with a window of 7.
@@ -56,7 +51,7 @@ def same_state(one: tuple, other: tuple) -> bool:
 @given(data=st.data(), sizes=st.lists(st.integers(1, 11), min_size=1, max_size=5), seed=st.integers(0, 99))
 def test_any_chunks_give_the_logits_of_one_pass(family, data, sizes, seed):
     config = data.draw(CONFIGS[family])
-    model, ids = model_of(config, seed), random_ids(config, 2, sum(sizes), seed)
+    model, ids = random_model(config, seed), random_ids(config, 2, sum(sizes), seed)
     cache = model.make_cache(2, sum(sizes) + data.draw(st.integers(0, 9)))
     before = pointers(cache)
     chunked = in_chunks(model, ids, sizes, cache)
@@ -69,7 +64,7 @@ def test_any_chunks_give_the_logits_of_one_pass(family, data, sizes, seed):
 @given(data=st.data(), prefill=st.integers(1, 25), seed=st.integers(0, 99))
 def test_token_by_token_gives_the_logits_of_one_pass(family, data, prefill, seed):
     config = data.draw(CONFIGS[family])
-    model, ids = model_of(config, seed), random_ids(config, 2, 45, seed)
+    model, ids = random_model(config, seed), random_ids(config, 2, 45, seed)
     chunked = in_chunks(model, ids, [prefill, *[1] * (45 - prefill)], model.make_cache(2, 45))
     torch.testing.assert_close(chunked, logits_of(model, ids), rtol=0, atol=1e-5)
 
@@ -79,7 +74,7 @@ def test_token_by_token_gives_the_logits_of_one_pass(family, data, prefill, seed
     "sizes", [[6, 1, 1, 1], [7, 1], [8, 1], [7, 7, 7], [6, 8], [1, 13, 1], [20, 1, 2], [3, 5, 6, 1]]
 )
 def test_chunks_meet_at_and_around_the_edge_of_the_window(family, sizes):
-    model, ids = model_of(SLIDING[family]), random_ids(SLIDING[family], 2, sum(sizes))
+    model, ids = random_model(SLIDING[family]), random_ids(SLIDING[family], 2, sum(sizes))
     for room in (sum(sizes), 30):
         chunked = in_chunks(model, ids, sizes, model.make_cache(2, room))
         torch.testing.assert_close(chunked, logits_of(model, ids), rtol=0, atol=1e-5)
@@ -112,7 +107,7 @@ def test_rows_of_unequal_length_are_right_in_one_call_in_chunks_and_token_by_tok
     """Of any model, across the edge of its window, wherever the chunks meet: every row as it is alone."""
     config = data.draw(CONFIGS[family])
     width = max(paddings) + data.draw(st.integers(1, 25))
-    model, ids = model_of(config, seed), random_ids(config, len(paddings), width, seed)
+    model, ids = random_model(config, seed), random_ids(config, len(paddings), width, seed)
     padding, chunks, left = torch.tensor(paddings), [], width
     while left:
         chunks.append(data.draw(st.integers(1, left)))
@@ -151,7 +146,7 @@ def test_a_cache_of_other_rows_is_refused(family):
 
 @every_family
 def test_a_cache_of_another_model_is_refused(family):
-    wider = model_of(EXAMPLES["gpt2"] | {"n_embd": 24})
+    wider = random_model(EXAMPLES["gpt2"] | {"n_embd": 24})
     cache = wider.make_cache(1, 10)
     with pytest.raises(ValueError, match="made for another model"):
         MODELS[family](random_ids(EXAMPLES[family], 1, 4), cache=cache)
@@ -161,7 +156,7 @@ def test_a_cache_of_another_model_is_refused(family):
 @every_family
 def test_a_text_that_another_model_began_is_not_continued(family):
     """Of the same shape in every way: a base model and its chat version, say."""
-    model, other, ids = MODELS[family], model_of(EXAMPLES[family], seed=1), random_ids(EXAMPLES[family], 2, 6)
+    model, other, ids = MODELS[family], random_model(EXAMPLES[family], seed=1), random_ids(EXAMPLES[family], 2, 6)
     cache = model.make_cache(2, 10)
     first = logits_of(model, ids[:, :4], cache=cache)
     before = state(cache)
@@ -179,7 +174,7 @@ def test_a_text_that_another_model_began_is_not_continued(family):
 @given(data=st.data(), rows=st.integers(1, 3), room=st.integers(1, 20), seed=st.integers(0, 99))
 def test_misuse_of_any_cache_is_refused_and_changes_nothing(family, data, rows, room, seed):
     config = data.draw(CONFIGS[family])
-    model, filled = model_of(config, seed), data.draw(st.integers(0, room))
+    model, filled = random_model(config, seed), data.draw(st.integers(0, room))
     ids, padding = random_ids(config, rows, room + 1, seed), torch.zeros(rows, dtype=torch.int64)
     cache = model.make_cache(rows, room)
     if filled:
@@ -224,7 +219,7 @@ def test_a_forward_that_fails_leaves_the_position_and_the_padding(family):
 @every_sliding_family
 @pytest.mark.parametrize(("filled", "new"), [(4, 4), (9, 1), (9, 3), (0, 8)])
 def test_a_ring_that_was_half_overwritten_is_used_no_more(family, filled, new):
-    model, ids = model_of(SLIDING[family]), random_ids(SLIDING[family], 2, filled + new)
+    model, ids = random_model(SLIDING[family]), random_ids(SLIDING[family], 2, filled + new)
     cache = model.make_cache(2, 20)
     if filled:
         logits_of(model, ids[:, :filled], cache=cache)
@@ -243,7 +238,7 @@ def test_a_ring_that_was_half_overwritten_is_used_no_more(family, filled, new):
 def test_a_pass_that_fails_anywhere_is_taken_back_or_the_cache_is_used_no_more(family, data, filled, new, seed):
     """Taken back where nothing that is still needed was overwritten; the model itself is as good as ever."""
     config = data.draw(CONFIGS[family])
-    model, ids = model_of(config, seed), random_ids(config, 2, filled + new, seed)
+    model, ids = random_model(config, seed), random_ids(config, 2, filled + new, seed)
     cache, padding = model.make_cache(2, filled + new), torch.tensor([0, data.draw(st.integers(0, filled))])
     whole = logits_of(model, ids, left_padding_B=padding)
     first = logits_of(model, ids[:, :filled], cache=cache, left_padding_B=padding) if filled else whole[:, :0]
