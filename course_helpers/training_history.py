@@ -63,6 +63,7 @@ def plot_losses(histories: Mapping[str, History]) -> "Image":
         ax.plot(range(history.step), history.losses, linewidth=0.8, alpha=0.5, **style)
         steps, held_out = ([row[key] for row in history.evaluations] for key in ("step", "loss"))
         ax.plot(steps, held_out, marker="o", markersize=3.5, linewidth=1.8, label=name, **style)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_xlabel("steps", color=CHARCOAL, fontsize=9)
     ax.set_ylabel("nats per token", color=CHARCOAL, fontsize=9)
     ax.legend(fontsize=9, frameon=False, labelcolor=CHARCOAL)
