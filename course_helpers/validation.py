@@ -12,11 +12,13 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from os import PathLike
 from typing import Any
 
 import torch
 
 from .errors import CheckpointError
+from .loaders.load import usable
 from .memory import track_memory
 from .validation_layers import baseline, files, forward, generation, shapes
 from .validation_layers.subject import Subject
@@ -95,9 +97,11 @@ def validate_checkpoint(
     """Run the layers on a folder, a file, a bundled name or a hub id. Never raises for a bad checkpoint: it reports.
 
     Behaviour is checked in float32 where the memory suffices, and in the checkpoint's own type elsewhere; `dtype` asks
-    for one.
+    for one. Raises ValueError for a device that this computer has not.
     """
-    report, subject = ValidationReport(str(source)), Subject(source, dtype, device, revision)
+    device = usable(device)
+    title = str(source) if isinstance(source, str | PathLike) else type(source).__name__
+    report, subject = ValidationReport(title), Subject(source, dtype, device, revision)
     started = time.perf_counter()
     with track_memory(interval=None) as memory:
         for name, layer in LAYERS.items():
@@ -117,7 +121,7 @@ def run(name: str, layer: Callable[[Subject], str], subject: Subject) -> Check:
         detail, ok = layer(subject), True
     except CheckpointError as error:
         detail, ok = str(error), False
-    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         # What no check foresaw is still the checkpoint's doing, or a mistake of ours; the report says which error.
         detail, ok = f"this layer could not be finished\n  found        {type(error).__name__}: {error}", False
     return Check(name, ok, detail, time.perf_counter() - started)

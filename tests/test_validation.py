@@ -182,6 +182,13 @@ def test_the_plain_texts_are_stories_that_no_model_was_made_for():
     assert all(parse(text) is not None and text not in training for text in PLAIN)
 
 
+@pytest.mark.parametrize("device", ["cuda:7", "abacus"])
+@pytest.mark.parametrize("function", [validate_checkpoint, load_model])
+def test_a_device_that_is_not_there_is_the_callers_mistake_and_not_the_checkpoints(function, device):
+    with pytest.raises(ValueError, match=f"torch cannot use the device '{device}' here"):
+        function("tiny-gpt2", device=device)
+
+
 def test_telemetry_says_what_was_measured_and_the_table_does_not(tmp_path):
     one, other = (validate_checkpoint("tiny-qwen3") for _ in range(2))
     assert str(one) == str(other)
@@ -212,7 +219,18 @@ def test_a_model_of_few_positions_can_be_judged(tmp_path):
     assert [check.name for check in report.checks if check.ok] == NAMES[:4], report
 
 
-def test_what_is_not_there_is_reported_and_not_raised():
-    report = validate_checkpoint("no/such-folder/anywhere")
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("no/such-folder/anywhere", "no such checkpoint"),
+        ("x" * 5000, "found"),
+        ("", "no such checkpoint"),
+        ({}, "a dict in memory"),
+        (torch.nn.Linear(1, 1), "a Linear in memory"),
+    ],
+    ids=["nowhere", "too long", "empty", "a dict", "a model"],
+)
+def test_what_is_not_there_is_reported_and_not_raised(source, words):
+    report = validate_checkpoint(source)
     assert outcome(report) == [("files", False)]
-    assert "no such checkpoint" in report.checks[0].detail
+    assert words in report.checks[0].detail

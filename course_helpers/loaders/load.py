@@ -42,7 +42,8 @@ def load_model(
     memory. `verify`: look at every byte first (see `verify.py`); it costs about one more read of the files. `backend`:
     how strategy mmap gets at the files: "mmap", or "pread", which reads them as strategy stream does; "auto" is "pread"
     on Windows, where mappings of many gigabytes can end the process, and "mmap" elsewhere. The model's `load_report`
-    accounts for every tensor. Raises CheckpointError (and returns no model) for anything that would make a wrong one.
+    accounts for every tensor. Raises CheckpointError (and returns no model) for anything that would make a wrong one,
+    and ValueError for a device that this computer has not.
     """
     if strategy not in STRATEGIES:
         raise ValueError(f"unknown strategy {strategy!r}; there are: {', '.join(STRATEGIES)}")
@@ -50,12 +51,23 @@ def load_model(
         raise ValueError(f"unknown backend {backend!r}; there are: {', '.join(BACKENDS)}")
     if backend == "auto":
         backend = "pread" if sys.platform == "win32" else "mmap"
-    started = time.perf_counter()
+    device, started = usable(device), time.perf_counter()
     with open_checkpoint(source, config, revision, dtype=dtype, device=device) as checkpoint:
-        job = prepare(checkpoint, dtype, torch.device(device), verify=verify, backend=backend)
+        job = prepare(checkpoint, dtype, device, verify=verify, backend=backend)
         model = STRATEGIES[strategy](job).eval()
         model.load_report = report(job, model, strategy, time.perf_counter() - started)
     return model
+
+
+def usable(device: torch.device | str) -> torch.device:
+    """The device, before anything is read for it. Raises ValueError if torch cannot put a tensor there."""
+    try:
+        return torch.empty(0, device=device).device
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"torch cannot use the device {str(device)!r} here: {reason}; take cpu, or install a torch made for that device"
+        ) from error
 
 
 def load_weights(
