@@ -1,5 +1,8 @@
 """Sound files that do not belong to the model are refused for the right reason, and change nothing."""
 
+import copy
+import functools
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from course_helpers import FAMILIES, CheckpointError, ConfigError, load_model, load_weights
+from course_helpers.architectures.base import LanguageModel
 from course_helpers.loaders.rules import Rule
 from tests.loaders.refusals import assert_untouched, refusal, refusal_in_hand
 from tests.tiny_models import EXAMPLES, Data, ours, same_parameters, theirs, write_config
@@ -31,12 +35,26 @@ def written(folder: Path, config: Data, tensors: dict[str, torch.Tensor]) -> Pat
     return folder
 
 
+@functools.cache
+def made(config: str) -> tuple[LanguageModel, dict[str, torch.Tensor]]:
+    """A model of a config, and a copy of its weights."""
+    model = ours(json.loads(config), seed=5)
+    return model, copy.deepcopy(model.state_dict())
+
+
+def in_hand(config: Data) -> LanguageModel:
+    """A model with weights of its own: made once for each config, and filled anew each time."""
+    model, weights = made(json.dumps(config))
+    model.load_state_dict(weights)
+    return model
+
+
 def refused(folder: Path, family: str, tensors: dict[str, torch.Tensor], config: Data | None = None) -> CheckpointError:
     """The refusal of these tensors by load_model, and the same one by load_weights."""
     config = config or UNTIED[family]
     source = written(folder, config, tensors)
-    error, in_hand = refusal(source), refusal_in_hand(ours(config, seed=5), source)
-    assert str(in_hand) == str(error) and error.file in (str(source), source / "model.safetensors")
+    error, other = refusal(source), refusal_in_hand(in_hand(config), source)
+    assert str(other) == str(error) and error.file in (str(source), source / "model.safetensors")
     return error
 
 
