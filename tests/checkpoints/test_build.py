@@ -1,7 +1,9 @@
 """Building a checkpoint: every recipe runs from corpus to card, and twice gives the same bytes."""
 
+import functools
 import itertools
 import json
+import shutil
 
 import build
 import lessons
@@ -27,26 +29,39 @@ def few_stories(monkeypatch):
     torch.use_deterministic_algorithms(False)
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """built(name): the folder and the card of a recipe's checkpoint, built once. For tests with few stories."""
+
+    @functools.cache
+    def once(name):
+        folder = tmp_path_factory.mktemp("built") / name
+        return folder, build.build(name, folder, steps=2, threads=1)
+
+    return once
+
+
 @pytest.mark.parametrize("name", build.RECIPES)
-def test_a_recipe_gives_a_checkpoint_that_is_what_its_card_says(few_stories, tmp_path, name):
+def test_a_recipe_gives_a_checkpoint_that_is_what_its_card_says(few_stories, built, name):
     """Valid but for its text: two steps teach nobody to write."""
-    card = build.build(name, tmp_path / name, steps=2, threads=1)
-    assert card == json.loads((tmp_path / name / "card.json").read_text())
-    report = validate_checkpoint(tmp_path / name)
-    assert report.ok or report.failed == "generation" and "repeats itself" in report.checks[-1].detail, report
+    folder, card = built(name)
+    assert card == json.loads((folder / "card.json").read_text())
+    report = validate_checkpoint(folder)
+    assert report.ok or (report.failed == "generation" and "repeats itself" in report.checks[-1].detail), report
 
 
 @pytest.mark.parametrize("name", ["tiny-gpt2", "tiny-qwen3-moe"])
-def test_the_same_recipe_gives_the_same_bytes(few_stories, tmp_path, name):
-    cards = [build.build(name, tmp_path / str(attempt) / name, steps=2, threads=1) for attempt in (1, 2)]
-    assert cards[0] == cards[1]
-    files = {path.relative_to(tmp_path / "1") for path in (tmp_path / "1").rglob("*") if path.is_file()}
-    assert all((tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes() for file in files)
+def test_the_same_recipe_gives_the_same_bytes(few_stories, built, tmp_path, name):
+    folder, card = built(name)
+    assert build.build(name, tmp_path / name, steps=2, threads=1) == card
+    files = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    assert all((tmp_path / name / file).read_bytes() == (folder / file).read_bytes() for file in files)
 
 
-def test_writing_the_card_again_changes_nothing(few_stories, tmp_path):
-    card = build.build("tiny-llama3", tmp_path / "tiny-llama3", steps=2)
-    assert build.write_card("tiny-llama3", tmp_path / "tiny-llama3", steps=2) == card
+def test_writing_the_card_again_changes_nothing(few_stories, built, tmp_path):
+    folder, card = built("tiny-llama3")
+    copy = shutil.copytree(folder, tmp_path / "tiny-llama3")
+    assert build.write_card("tiny-llama3", copy, steps=2) == card
 
 
 def first_batches(name, count=20):
@@ -121,9 +136,9 @@ def test_the_second_course_asks_for_what_the_model_knows_least():
     assert set(practised[:6]) == set(words) and practised[6:] == ["water"] * 4
 
 
-def test_going_on_from_a_saved_first_course_gives_the_same_bytes(few_stories, tmp_path):
+def test_going_on_from_a_saved_first_course_gives_the_same_bytes(few_stories, built, tmp_path):
     name = "tiny-qwen3"
-    whole = build.build(name, tmp_path / "whole", steps=2)
+    _, whole = built(name)
     texts = [story.text for story in stories.stories(build.TRAIN_STORIES, build.TRAIN_SEED)]
     settings = build.TrainingSettings(2, build.RECIPES[name].learning_rate, final_fraction=0.02)
     build.first_course(name, tmp_path / "first", texts, settings)
