@@ -1,7 +1,6 @@
 """Measuring memory: peaks that are gone when the block ends are seen, and each kind of memory under its own name."""
 
 import json
-import subprocess
 import sys
 import time
 from dataclasses import asdict
@@ -151,8 +150,3 @@ def test_the_timeline_is_drawn(over_start, kinds):
     assert tops[-1] == (50 if over_start else 60)
     assert any("peak" in text.get_text() for text in ax.texts)
     assert use.plot(ax) is ax
-
-
-def test_importing_it_does_not_import_matplotlib():
-    code = "import sys, course_helpers.memory; sys.exit('matplotlib' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
