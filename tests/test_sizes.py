@@ -18,7 +18,7 @@ from course_helpers.memory import (
     weight_bytes,
 )
 from course_helpers.training import next_token_loss
-from tests.tiny_models import EXAMPLES, ours, random_ids
+from tests.tiny_models import EXAMPLES, ours, random_ids, random_model
 
 every_family = pytest.mark.parametrize("name", FAMILIES)
 dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -114,13 +114,13 @@ def test_activations_by_hand():
 def test_activations_are_what_the_process_needs():
     """The same from outside: resident memory of a process, on a model whose activations outweigh everything else."""
     setup = (
-        "import torch; from tests.tiny_models import EXAMPLES, ours, random_ids; torch.set_num_threads(1)\n"
+        "import torch; from tests.tiny_models import EXAMPLES, random_ids, random_model; torch.set_num_threads(1)\n"
         "config = EXAMPLES['llama3'] | {'vocab_size': 4096}\n"
-        "model, ids = ours(config), random_ids(config, 8, 1024)\n"
+        "model, ids = random_model(config), random_ids(config, 8, 1024)\n"
         "with torch.inference_mode(): model(ids[:, :64])"
     )
     use = measure_in_subprocess("with torch.inference_mode(): model(ids)", setup)
-    config = ours(EXAMPLES["llama3"] | {"vocab_size": 4096}).config
+    config = random_model(EXAMPLES["llama3"] | {"vocab_size": 4096}).config
     predicted = activation_bytes(config, 8, 1024, torch.float32) / MIB
     assert predicted > 100
     assert 0.98 * predicted < use.added_peak_mb < 1.3 * predicted
