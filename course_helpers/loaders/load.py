@@ -66,7 +66,7 @@ def usable(device: torch.device | str) -> torch.device:
     except (AssertionError, NotImplementedError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"torch cannot use the device {str(device)!r} here: {reason}; take cpu, or install a torch made for that device"
+            f"torch cannot use the device {str(device)!r} here: {reason}; take cpu, or install a torch made for it"
         ) from error
 
 
