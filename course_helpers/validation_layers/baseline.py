@@ -128,7 +128,9 @@ def plain_english(subject: Subject) -> str:
     """What holds of every language model that has learned English."""
     model, tokenizer = subject.model, subject.tokenizer
     found, _ = losses(model, tokenizer, PLAIN)
-    bits = sum(found) / math.log(2) / sum(len(text.encode()) for text in PLAIN)
+    limit = model.config.max_position_embeddings  # a short model reads the beginnings only
+    read = [tokenizer.decode(marked(tokenizer, text)[: limit + 1]) for text in PLAIN]
+    bits = sum(found) / math.log(2) / sum(len(text.encode()) for text in read)
     subject.telemetry["bits_per_byte"] = bits
     if bits > BITS_PER_BYTE:
         raise subject.refuse(
@@ -146,7 +148,7 @@ def plain_english(subject: Subject) -> str:
             cause="positions that are ignored or wrong",
             next_step="compare rope_theta, rope_scaling and rope_parameters with the original config.json",
         )
-    near, far = short_sighted(subject) if model.config.max_position_embeddings > 2 * FIRST else (math.inf, 0.0)
+    near, far = short_sighted(subject) if limit > 2 * FIRST else (math.inf, 0.0)
     if far >= near:
         raise subject.refuse(
             "seeing more of a text makes the model predict worse",
