@@ -28,12 +28,13 @@ from benchmarks.loading import machine as machine_and_versions
 from benchmarks.loading import tiny
 from course_helpers import FAMILIES
 from course_helpers.architectures.config import ModelConfig
+from course_helpers.dtypes import short
 from course_helpers.labs.lab_app_a import write_random_checkpoint
 from course_helpers.labs.records import write_json, write_text
 from course_helpers.loaders.hub_budget import readable
 from course_helpers.memory import MIB, MemoryUse, measure_in_subprocess
 from course_helpers.planning.calibration import measure
-from course_helpers.planning.choices import Choice, estimate, short
+from course_helpers.planning.choices import Choice, estimate
 from course_helpers.planning.costs import Work, anatomy
 from course_helpers.planning.machines import Machine, Speed
 

@@ -7,13 +7,10 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
 from . import CheckpointError, doctor, load_model, load_tokenizer, manifest, stream, validate_checkpoint
+from .dtypes import DTYPES
 from .loaders.strategies import STRATEGIES
 from .planning import command as planning
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +27,7 @@ def add_loading_options(parser: argparse.ArgumentParser) -> None:
 
 
 def load_from(arguments: argparse.Namespace):
-    dtype = DTYPES[arguments.dtype] if arguments.dtype else None
+    dtype = DTYPES.get(arguments.dtype)
     asked = {"revision": arguments.revision, "verify": arguments.verify}
     return load_model(arguments.source, dtype, arguments.device, arguments.strategy, **asked)
 
@@ -43,7 +40,7 @@ def run_load(arguments: argparse.Namespace) -> int:
 
 
 def run_validate(arguments: argparse.Namespace) -> int:
-    dtype = DTYPES[arguments.dtype] if arguments.dtype else None
+    dtype = DTYPES.get(arguments.dtype)
     report = validate_checkpoint(arguments.source, dtype, arguments.device, arguments.revision)
     print(report)
     print(report.measured)

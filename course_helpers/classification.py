@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from .architectures.base import LanguageModel
 from .architectures.config import ModelConfig
-from .training import Batch, TrainingSettings, check_context, make_optimizer, training_steps
+from .training import Batch, TrainingSettings, check_context, train
 
 
 class SequenceClassifier(nn.Module):
@@ -123,14 +123,7 @@ def train_classifier(
     """
     before = frozen_digests(classifier)
     batches = labelled_batches(rows, classifier.label_ids(labels), batch_size, seed)
-    losses = []
-    for result in training_steps(
-        classifier, batches, settings, make_optimizer(classifier, settings), loss_of=label_loss
-    ):
-        losses.append(result.loss)
-        if on_step is not None:
-            on_step(result.step, result.loss)
-    classifier.eval()
+    losses = train(classifier, batches, settings, on_step, label_loss)
     after = frozen_digests(classifier)
     moved = [name for name, digest in before.items() if after.get(name) != digest]
     if moved:

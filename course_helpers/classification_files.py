@@ -11,6 +11,7 @@ import torch
 
 from .architectures.base import LanguageModel
 from .classification import SequenceClassifier, frozen_digests
+from .dtypes import DTYPES, short
 from .errors import CheckpointError
 from .labs.records import write_json
 from .loaders.atomic_folder import recovered, replacing
@@ -19,13 +20,12 @@ from .loaders.load import load_model
 from .loaders.manifest_files import MANIFEST as CARD
 from .loaders.manifest_files import sha256
 from .loaders.safetensors_file import SafetensorsFile
-from .loaders.save import check_target
+from .loaders.save import check_target, checkpoint_draft
 from .loaders.sources import resolve
 from .manifest import MANIFEST, PROMPTS, record_run
-from .manifests.form import DTYPES, RunManifest
+from .manifests.form import RunManifest
 from .manifests.pins import describe, load_pinned, pin_tokenizer
 from .tokenizers import Tokenizer, load_tokenizer
-from .training_state import checkpoint_with_more
 from .validation import validate_checkpoint
 
 FORMAT = 1
@@ -53,7 +53,7 @@ def export_base(source: object, folder: str | Path, revision: str | None = None)
     if not report.ok:
         raise not_valid(source, f"validation layer {report.failed}", str(report))
     model, tokenizer, origin = load_model(path), load_tokenizer(path), describe(path)
-    with checkpoint_with_more(model, folder, tokenizer) as draft:
+    with checkpoint_draft(model, folder, tokenizer) as draft:
         write_json(draft / CARD, {"baseline": report.baseline})
         reason = f"a base for finetuning, from {origin.kind} {origin.name}"
         manifest = record_run(draft, PROMPTS, reason=reason, validate=False)
@@ -112,7 +112,7 @@ def save_classifier(classifier: SequenceClassifier, folder: str | Path) -> Path:
         description = {
             "format": FORMAT,
             "labels": list(classifier.labels),
-            "dtype": str(classifier.base.dtype).removeprefix("torch."),
+            "dtype": short(classifier.base.dtype),
             "trained_sha256": sha256(draft / TENSORS),
             "frozen_sha256": together(frozen_digests(classifier)),
         }

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import torch
 
+from .dtypes import DTYPES, short
 from .labs.records import provenance, write_text
 from .loaders.load import load_model
 from .loaders.sources import resolve
-from .manifests.form import DTYPES, SCHEMA, RunManifest, Settings
+from .manifests.form import SCHEMA, RunManifest, Settings
 from .manifests.pins import describe, digest, load_pinned, pin_files, pin_tokenizer
 from .manifests.run import run, versions
 from .manifests.verify import Verification, verify
@@ -71,7 +72,7 @@ def record_run(
     with track_memory(interval=None) as memory:
         model, tokenizer = load_model(path, dtype, device), load_tokenizer(path)
         settings = Settings(
-            dtype=str(model.dtype).removeprefix("torch."),
+            dtype=short(model.dtype),
             device=str(device),
             threads=torch.get_num_threads(),
             seed=seed,

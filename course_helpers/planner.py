@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
+from .dtypes import short
 from .families import FAMILIES
 from .loaders.hub_budget import readable
 from .planning.calibration import machine_of
-from .planning.choices import STRATEGIES, Choice, estimate, short
+from .planning.choices import STRATEGIES, Choice, estimate
 from .planning.costs import Anatomy, Work, anatomy
 from .planning.family_checklists import checklist_of, version_of
 from .planning.machines import Machine

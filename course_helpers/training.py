@@ -101,13 +101,14 @@ def train(
     batches: Iterable[Batch],
     settings: TrainingSettings,
     on_step: Callable[[int, float], None] | None = None,
+    loss_of: Callable[..., Tensor] = next_token_loss,
 ) -> list[float]:
     """Train in place on (inputs, targets) batches; return the loss of every step, in nats per token.
 
     `on_step(step, loss)` is called after each step, for progress bars. Raises RuntimeError if the loss is not finite.
     """
     losses = []
-    for result in training_steps(model, batches, settings, make_optimizer(model, settings)):
+    for result in training_steps(model, batches, settings, make_optimizer(model, settings), loss_of=loss_of):
         losses.append(result.loss)
         if on_step is not None:
             on_step(result.step, result.loss)

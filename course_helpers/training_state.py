@@ -9,8 +9,7 @@ Nothing in it can run code. It is replaced as a whole (`loaders.atomic_folder`):
 leaves the state before or the state after.
 """
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,12 @@ from torch import Tensor
 from .architectures.base import LanguageModel
 from .errors import CheckpointError
 from .labs.records import write_json
-from .loaders.atomic_folder import recovered, replacing
+from .loaders.atomic_folder import recovered
 from .loaders.disk import read_json
 from .loaders.load import load_weights
 from .loaders.manifest_files import sha256
 from .loaders.safetensors_file import SafetensorsFile
-from .loaders.save import check_room, check_target, export, write_files, write_weights
+from .loaders.save import checkpoint_draft
 from .tokenizers import Tokenizer
 from .training import TrainingSettings
 from .training_history import History
@@ -37,20 +36,6 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # torch's names of what AdamW remem
 PARTS = ("sha256", "settings", "data", "history")  # of the description
 EDITED = "a file that was edited by hand"
 RANDOM = "random_generator."
-
-
-@contextlib.contextmanager
-def checkpoint_with_more(
-    model: LanguageModel, folder: Path, tokenizer: Tokenizer | None, extra_bytes: int = 0
-) -> Iterator[Path]:
-    """Like `save_checkpoint`; the `with` block may add files to the draft before it takes the folder's place."""
-    check_target(folder)
-    with replacing(folder) as draft:
-        tensors = export(model)
-        check_room(draft, sum(tensor.nbytes for tensor in tensors.values()) + extra_bytes)
-        write_files(model, draft, tokenizer)
-        write_weights(tensors, draft, None)
-        yield draft
 
 
 def write_state(
@@ -64,7 +49,8 @@ def write_state(
     from safetensors.torch import save_file
 
     tensors = moments(model, optimizer) | random_states(model.device)
-    with checkpoint_with_more(model, folder, tokenizer, sum(tensor.nbytes for tensor in tensors.values())) as draft:
+    extra = sum(tensor.nbytes for tensor in tensors.values())
+    with checkpoint_draft(model, folder, tokenizer, extra_bytes=extra) as draft:
         save_file(tensors, draft / TENSORS)
         hashes = {path.name: sha256(path) for path in sorted(draft.glob("*.safetensors"))}
         write_json(draft / DESCRIPTION, {"format": FORMAT, "sha256": hashes, **description})

@@ -110,7 +110,7 @@ def validate_checkpoint(
             if not check.ok:
                 break
     measured = {"seconds": time.perf_counter() - started, "peak_mb": memory.added_peak_mb}
-    report.telemetry, report.baseline = measured | subject.telemetry, subject.baseline
+    report.telemetry, report.baseline = measured | subject.telemetry, subject.baseline if report.ok else None
     return report
 
 

@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from course_helpers import CheckpointError, load_model, load_tokenizer, save_checkpoint, training_state
+from course_helpers import CheckpointError, load_model, load_tokenizer, save_checkpoint
 from course_helpers import classification_files as files
 from course_helpers.classification import SequenceClassifier, freeze_all_but, padded, train_classifier
 from course_helpers.classification_files import export_base, load_base, load_classifier, save_classifier
+from course_helpers.loaders import save
 from course_helpers.loaders.save import export, write_weights
 from course_helpers.manifest import RunManifest, verify
 from course_helpers.tokenizers import Tokenizer
@@ -85,7 +86,7 @@ def test_what_cannot_be_read_again_is_not_exported(tmp_path, exported, believed,
         patched.setattr(Tokenizer, "save", lambda self, folder: None)
         export_base("tiny-gpt2", copy)
     with monkeypatch.context() as patched, pytest.raises(CheckpointError, match="after saving and loading"):
-        patched.setattr(training_state, "export", lambda model: {k: v + 1e-3 for k, v in export(model).items()})
+        patched.setattr(save, "export", lambda model: {k: v + 1e-3 for k, v in export(model).items()})
         export_base("tiny-gpt2", copy)
     assert (copy / "run.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["base"]

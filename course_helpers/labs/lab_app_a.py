@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..architectures.config import ModelConfig
+from ..dtypes import short
 from ..errors import CheckpointError
 from ..families import family_of
 from ..loaders.save import export
@@ -85,7 +86,7 @@ def write_random_checkpoint(folder: Path, config: ModelConfig, dtype: torch.dtyp
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in export(family_of(config.to_hf()).model(config)).items()}
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", config.to_hf() | {"torch_dtype": str(dtype).removeprefix("torch.")})
+    write_json(folder / "config.json", config.to_hf() | {"torch_dtype": short(dtype)})
     largest = max(shapes.values(), key=torch.Size.numel)
     noise = torch.empty(largest.numel(), dtype=dtype).normal_(0.0, 0.02, generator=torch.Generator().manual_seed(seed))
     header = safetensors_header(shapes, dtype)

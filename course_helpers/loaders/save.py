@@ -1,14 +1,17 @@
 """Writing a model in its family's Hugging Face layout, so that transformers' `from_pretrained` reads it."""
 
+import contextlib
 import errno
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ..architectures.base import LanguageModel
+from ..dtypes import short
 from ..errors import CheckpointError
 from ..families import family_of
 from ..labs.records import write_json
@@ -32,13 +35,28 @@ def save_checkpoint(
     was, if the target is a file, or a folder that holds something other than a checkpoint, or cannot be written.
     """
     folder = Path(folder)
+    with checkpoint_draft(model, folder, tokenizer, max_shard_bytes):
+        pass
+    return folder
+
+
+@contextlib.contextmanager
+def checkpoint_draft(
+    model: LanguageModel,
+    folder: Path,
+    tokenizer: Any = None,
+    max_shard_bytes: int | None = None,
+    extra_bytes: int = 0,
+) -> Iterator[Path]:
+    """`save_checkpoint`, with a moment before the draft takes the folder's place: the `with` block may add files to it,
+    of so many bytes."""
     check_target(folder)
     with replacing(folder) as draft:
         tensors = export(model)
-        check_room(draft, sum(tensor.nbytes for tensor in tensors.values()))
+        check_room(draft, sum(tensor.nbytes for tensor in tensors.values()) + extra_bytes)
         write_files(model, draft, tokenizer)
         write_weights(tensors, draft, max_shard_bytes)
-    return folder
+        yield draft
 
 
 def check_room(folder: Path, needed: int) -> None:
@@ -49,7 +67,7 @@ def check_room(folder: Path, needed: int) -> None:
 
 
 def write_files(model: LanguageModel, folder: Path, tokenizer: Any) -> None:
-    config = model.config.to_hf() | {"torch_dtype": str(model.dtype).removeprefix("torch.")}
+    config = model.config.to_hf() | {"torch_dtype": short(model.dtype)}
     special = {
         name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if config[name] is not None
     }

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-
+from ..dtypes import DTYPES
 from ..labs.records import write_json
 from ..loaders.disk import read_json
 from ..loaders.manifest_files import SHA256, entries, not_understood
@@ -23,7 +22,6 @@ SCHEMA = 1
 PARTS = ("weights", "config", "tokenizer")  # that files play
 KINDS = ("bundled", "hub", "folder")  # of places where checkpoints are
 MOST_THREADS = 4096
-DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.bfloat16, torch.float16)}
 
 
 @dataclass(frozen=True)

@@ -13,21 +13,20 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import torch
-
 from ..architectures.base import LanguageModel
+from ..dtypes import DTYPES
 from ..errors import CheckpointError, raise_all
 from ..families import family_of
 from ..loaders import hub
 from ..loaders.disk import ordinary_size
 from ..loaders.hub_files import CONFIGS
-from ..loaders.load import load_model
+from ..loaders.load import load_model, usable
 from ..loaders.manifest_files import sha256
 from ..loaders.openai import HPARAMS
 from ..loaders.sources import BUNDLED, INDEXES, open_checkpoint, resolve
 from ..tokenizer_folder import TokenizerFolder
 from ..tokenizers import Tokenizer, load_tokenizer
-from .form import DTYPES, Pin, RunManifest, Source, TokenizerPin
+from .form import Pin, RunManifest, Source, TokenizerPin
 
 #: What tokenizers disagree on: accents, numbers, several spaces, line breaks, other scripts, names of special tokens.
 PROBE = "Once upon a time, naïve café:  12 + 3456 = 3468!\n\t日本 🙂 <|endoftext|></s>"
@@ -146,14 +145,14 @@ def tokenizer_problems(manifest: RunManifest, path: Path) -> Iterator[Checkpoint
 def device_problems(manifest: RunManifest, path: Path) -> Iterator[CheckpointError]:
     device = manifest.settings.device
     try:
-        torch.empty(0, device=device)
-    except (AssertionError, RuntimeError) as error:  # torch has both for a device that is not there
+        usable(device)
+    except ValueError as error:
         yield CheckpointError(
             "the run was recorded on a device that is not here",
             file=path,
             field="settings.device",
             expected=device,
-            found=str(error).splitlines()[0],
+            found=str(error),
             cause="another machine, or a torch that was built without it",
             next_step="record the run on this machine, with another device",
         )

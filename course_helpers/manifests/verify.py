@@ -18,12 +18,13 @@ from itertools import zip_longest
 from pathlib import Path
 
 from ..architectures.base import LanguageModel
+from ..dtypes import DTYPES
 from ..errors import CheckpointError
 from ..loaders.load import load_model
 from ..tokenizers import Tokenizer, load_tokenizer
 from ..validation import validate_checkpoint
 from ..validation_layers.subject import ROUNDING
-from .form import DTYPES, Result, RunManifest
+from .form import Result, RunManifest
 from .pins import CHECKS, located
 from .run import logits_after, run, versions
 

@@ -26,6 +26,7 @@ from ..architectures.base import LanguageModel
 from ..architectures.config import ModelConfig
 from ..architectures.llama import LLAMA_3_PRESETS
 from ..architectures.qwen3 import MOE_PRESETS
+from ..dtypes import short
 from ..families import family_of
 from ..labs.records import provenance, write_json
 from ..loaders.assign import set_parameter
@@ -206,7 +207,7 @@ def machine_of(name: str, calibrate: bool = True) -> Machine:
 def calibrated(device: str = "cpu") -> Machine:
     """This computer, timed now; the figures are kept for later."""
     machine = measure(device)
-    speeds = {str(dtype).removeprefix("torch."): dataclasses.asdict(speed) for dtype, speed in machine.speeds.items()}
+    speeds = {short(dtype): dataclasses.asdict(speed) for dtype, speed in machine.speeds.items()}
     content = {"conditions": conditions(device), "source": machine.source, "base": machine.base, "speeds": speeds}
     with contextlib.suppress(OSError):  # a home that cannot be written to
         write_json(cache_file(device), content)

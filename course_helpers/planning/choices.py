@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from ..dtypes import short
 from .costs import Anatomy, Work, loading_bytes, running_bytes, step_seconds
 from .machines import Machine
 
@@ -54,10 +55,6 @@ class Choice:
         fields = ("family", "hub_id", "parameters", "strategy", "peak", "seconds_per_token", "tokens_per_second")
         parts = {"memory": self.memory, "loading": self.loading, "host": self.host, "seconds": self.seconds}
         return {name: getattr(self, name) for name in fields} | {"dtype": short(self.dtype), "load": self.line} | parts
-
-
-def short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def estimate(

@@ -6,16 +6,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..dtypes import DTYPES
 from ..families import FAMILIES
 from ..labs.records import write_text
 from ..loaders.hub_budget import readable
 from ..planner import plan
 from .calibration import calibrated
 from .choices import STRATEGIES
-from .machines import BRAIN, HALF, MACHINES, SINGLE, Machine
+from .machines import MACHINES, Machine
 from .objectives import OBJECTIVES
 
-DTYPES = {"float32": SINGLE, "bfloat16": BRAIN, "float16": HALF}
 UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 

@@ -4,8 +4,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ..dtypes import short
 from ..loaders.hub_budget import readable
-from .choices import Choice, short
+from .choices import Choice
 
 if TYPE_CHECKING:
     from ..planner import Plan

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from ..dtypes import short
 from ..errors import CheckpointError
 from ..families import FAMILIES
 from ..loaders.hub_budget import download_limit, readable
 from ..planner import plan
-from ..planning.choices import short
 from ..planning.family_checklists import checklist_of, needed_fields
 from ..planning.machines import CPU_BASE, GPU_BASE, SHARE, Machine
 from .lines import FAILED, Line, line

@@ -52,7 +52,6 @@ def check(subject: Subject) -> str:
     """What held, in words. Raises CheckpointError for the first thing that does not."""
     baseline = subject.card.get("baseline")
     detail = plain_english(subject) if baseline is None else documented(subject, baseline)
-    subject.baseline = baseline or describe(subject.model, subject.tokenizer, PLAIN)
     if greedy := subject.card.get("greedy"):
         as_written(subject, greedy)
         detail += f"; {len(greedy)} greedy texts as on the card"
@@ -74,7 +73,11 @@ def losses(model: LanguageModel, tokenizer: Tokenizer, texts: Sequence[str]) -> 
 def describe(model: LanguageModel, tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, Any]:
     """The section `baseline` of a card, measured on a model that is known to be right. What single texts must have is
     left out where it would hold for one machine only: in other types than float32, and beyond the CPU."""
-    found, tokens = losses(model, tokenizer, texts)
+    return section(model, texts, *losses(model, tokenizer, texts))
+
+
+def section(model: LanguageModel, texts: Sequence[str], found: Sequence[float], tokens: int) -> dict[str, Any]:
+    """The same, of losses that were measured already."""
     mean = sum(found) / tokens
     each = {"loss_per_text": [round(nats, 4) for nats in found], "within": WITHIN} if exact(model) else {}
     return {
@@ -93,6 +96,7 @@ def exact(model: LanguageModel) -> bool:
 
 def documented(subject: Subject, baseline: dict[str, Any]) -> str:
     """Hold the losses to those of the card: text by text where they can be compared, and their mean everywhere."""
+    subject.baseline = baseline
     found, tokens = losses(subject.model, subject.tokenizer, baseline["texts"])
     mean, low, high = sum(found) / tokens, *baseline["range"]
     subject.telemetry["loss_per_token"] = mean
@@ -127,7 +131,8 @@ def suspicion(ratio: float) -> str:
 def plain_english(subject: Subject) -> str:
     """What holds of every language model that has learned English."""
     model, tokenizer = subject.model, subject.tokenizer
-    found, _ = losses(model, tokenizer, PLAIN)
+    found, tokens = losses(model, tokenizer, PLAIN)
+    subject.baseline = section(model, PLAIN, found, tokens)
     limit = model.config.max_position_embeddings  # a short model reads the beginnings only
     read = [tokenizer.decode(marked(tokenizer, text)[: limit + 1]) for text in PLAIN]
     bits = sum(found) / math.log(2) / sum(len(text.encode()) for text in read)

@@ -3,9 +3,10 @@
 Random ids will do: what is checked here holds for every text.
 """
 
+import psutil
 import torch
 
-from .shapes import in_full_precision
+from ..dtypes import short
 from .subject import Subject
 
 TOKENS, PADDING = 32, 5
@@ -16,13 +17,24 @@ def check(subject: Subject) -> str:
     """What held, in words. Raises CheckpointError for the first thing that does not."""
     tokens = min(TOKENS, subject.model.config.max_position_embeddings)
     ids_BT = subject.ids(2, tokens)
-    finite(subject, subject.model(ids_BT))  # as it was stored: float16 may overflow where float32 does not
+    stored = subject.model.dtype
+    finite(subject, logits_BTV := subject.model(ids_BT))  # as it was stored: float16 may overflow, float32 does not
     in_full_precision(subject)
-    logits_BTV = subject.model(ids_BT).float()
+    logits_BTV = (logits_BTV if subject.model.dtype == stored else subject.model(ids_BT)).float()
     different(subject, logits_BTV)
     causal(subject, ids_BT, logits_BTV)
     independent(subject, ids_BT, logits_BTV)
     return "finite, causal; a row in a batch, padded or not, is what it is alone"
+
+
+def in_full_precision(subject: Subject) -> None:
+    """Go on in float32 if nothing else was asked for and half of the free memory holds it: there, two computations of
+    the same thing differ by so little that mistakes show."""
+    model = subject.model
+    fits = 4 * model.num_parameters() <= psutil.virtual_memory().available / 2
+    if subject.dtype is None and model.device.type == "cpu" and fits:
+        subject.model = model.to(torch.float32)
+    subject.telemetry["dtype"] = short(subject.model.dtype)
 
 
 def finite(subject: Subject, logits_BTV: torch.Tensor) -> None:

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_helpers import CheckpointError
+from course_helpers.dtypes import DTYPES
 from course_helpers.manifest import RunManifest, record_run, verify
-from course_helpers.manifests.form import DTYPES, KINDS, PARTS, SCHEMA, Pin
+from course_helpers.manifests.form import KINDS, PARTS, SCHEMA, Pin
 from tests.loaders.refusals import check_answers
 
 names = st.from_regex(r"[a-z0-9_-]{1,8}(\.[a-z]{1,3})?", fullmatch=True)
