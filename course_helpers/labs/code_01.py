@@ -12,7 +12,7 @@ from ..families import FAMILIES
 from ..loaders.weight_maps import GEMMA3
 from ..training import initialize
 from .checkpoint import hint
-from .lab_01 import answer
+from .exercises import answer
 
 #: Two key heads for four query heads, so that a function that knows only one number of heads shows it.
 SMALL = LlamaConfig(

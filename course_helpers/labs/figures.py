@@ -8,6 +8,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from .records import provenance
+
 if TYPE_CHECKING:
     from IPython.display import Image
     from matplotlib.axes import Axes
@@ -70,6 +72,27 @@ def canvas(width: float, height: float) -> tuple["Figure", "Axes"]:
     ax.set(xlim=(0, width), ylim=(0, height))
     ax.set_axis_off()
     return figure, ax
+
+
+def legend(ax: "Axes", names: Mapping[str, str] | Sequence[str], above: bool = True) -> None:
+    """The names of the colours, above the axes or in their upper left corner."""
+    from matplotlib.patches import Patch
+
+    handles = (
+        [Patch(color=colour, label=name) for name, colour in names.items()] if isinstance(names, Mapping) else None
+    )
+    place = {"loc": "lower left", "bbox_to_anchor": (0, 1.0)} if above else {"loc": "upper left"}
+    ax.legend(handles=handles, ncols=len(names), fontsize=9, frameon=False, labelcolor=CHARCOAL, **place)
+
+
+def sign(figure: "Figure", ax: "Axes") -> "Figure":
+    """Write below the lowest axes on which machine its figures were measured."""
+    origin = provenance()
+    text = f"measured: {origin['cpu']}, {origin['cores']} cores, torch {origin['packages']['torch']}"
+    ax.annotate(
+        text, (1, 0), (0, -30), "axes fraction", "offset points", ha="right", va="top", fontsize=7.5, color=SLATE
+    )
+    return figure
 
 
 def four_roads() -> "Image":

@@ -1,18 +1,15 @@
 """The charts of M9-LAB-APP-A: numbers that were computed or measured. What is measured says on which machine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..architectures.config import ModelConfig
 from ..memory import kv_cache_bytes, weight_bytes
-from .figures import CHARCOAL, GOLD, NAVY, SERIES, SKY, SLATE, new_figure, show
+from .figures import CHARCOAL, GOLD, NAVY, SERIES, SKY, SLATE, legend, new_figure, show, sign
 from .lab_app_a import MeasuredLoad
-from .records import provenance
 
 if TYPE_CHECKING:
     from IPython.display import Image
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 GIB = 2**30
 PRIVATE, FILE_BACKED = NAVY, GOLD
@@ -157,24 +154,3 @@ def stacked_sizes(rows: Mapping[str, Mapping[str, int]]) -> "Image":
         for use, parts in rows.items()
     )
     return show(figure, f"What the memory is for. {text}.")
-
-
-def legend(ax: "Axes", names: Mapping[str, str] | Sequence[str], above: bool = True) -> None:
-    """The names of the colours, above the axes or in their upper left corner."""
-    from matplotlib.patches import Patch
-
-    handles = (
-        [Patch(color=colour, label=name) for name, colour in names.items()] if isinstance(names, Mapping) else None
-    )
-    place = {"loc": "lower left", "bbox_to_anchor": (0, 1.0)} if above else {"loc": "upper left"}
-    ax.legend(handles=handles, ncols=len(names), fontsize=9, frameon=False, labelcolor=CHARCOAL, **place)
-
-
-def sign(figure: "Figure", ax: "Axes") -> "Figure":
-    """Write below the lowest axes on which machine its figures were measured."""
-    origin = provenance()
-    text = f"measured: {origin['cpu']}, {origin['cores']} cores, torch {origin['packages']['torch']}"
-    ax.annotate(
-        text, (1, 0), (0, -30), "axes fraction", "offset points", ha="right", va="top", fontsize=7.5, color=SLATE
-    )
-    return figure

@@ -11,7 +11,7 @@ from ..architectures.qwen3 import Qwen3Config, Qwen3Model
 from ..architectures.rope import RopeParameters
 from ..training import initialize
 from .checkpoint import hint
-from .lab_01 import answer, called
+from .exercises import answer, called
 
 #: Every size differs from every other that could be taken for it: heads x head_dim is not the width, and so on.
 SMALL = Qwen3Config(
