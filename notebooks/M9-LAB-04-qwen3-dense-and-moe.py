@@ -75,34 +75,35 @@ for kind, model in models.items():
     print(f"{kind:<6} {SOURCE[kind]:<15} {model.num_parameters():>10,} parameters")
 
 # %% [markdown]
-# The **config** says how a model is built. Side by side, what the two have in common, what differs, and what only a mixture has:
+# The **config** says how a model is built. Side by side, with a reminder of what each number means:
 
 # %%
+MEANING = {
+    "hidden_size": "width: numbers that stand for one token",
+    "num_hidden_layers": "layers, one after the other",
+    "num_attention_heads": "query heads: attention done several times in parallel",
+    "num_key_value_heads": "key/value heads, which the query heads share",
+    "head_dim": "numbers in one head",
+    "rope_theta": "how slowly queries and keys turn with their position",
+    "tie_word_embeddings": "the output head is the token embedding, used again",
+    "intermediate_size": "inner width of an ordinary feed-forward",
+    "num_experts": "small feed-forwards in each layer",
+    "num_experts_per_tok": "of which each token uses so many",
+    "moe_intermediate_size": "inner width of one expert",
+    "norm_topk_prob": "whether the weights of those asked are scaled to sum to 1",
+}
 configs = {kind: model.config.to_hf() for kind, model in models.items()}
-NAMES = [
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "rope_theta",
-    "tie_word_embeddings",
-    "intermediate_size",
-    "num_experts",
-    "num_experts_per_tok",
-    "moe_intermediate_size",
-    "norm_topk_prob",
-]
-for name in NAMES:
-    values = [config.get(name, "-") for config in configs.values()]
-    print(f"{name:<24}{values[0]!s:>12}{values[1]!s:>12}")
+for name, meaning in MEANING.items():
+    one, other = (str(config.get(name, "-")) for config in configs.values())
+    print(f"{name:<22}{one:>10}{other:>11}   {meaning}")
 
 # %% [markdown]
-# The first five lines give the sizes of attention: the width of the vector that stands for a token, the layers, the query
-# **heads** (attention done several times in parallel), the key/value heads that the query heads share, and the numbers in one
-# head. The last four are the mixture's: eight experts, two asked for each token, and each a third of an ordinary feed-forward.
+# Eight experts, each a third as wide as an ordinary feed-forward, two of them asked for each token. Everything above the last four
+# lines has nothing to do with experts.
 #
-# The table that this lab fills. *Held* are the parameters that must be in memory:
+# The table that this lab fills: parameters **held** in memory, parameters **active** for one token, whether **texts** are alike,
+# **vectors** computed to write up to the 50th token, and the bytes of a **cache** for 256 tokens. Beside it grows a list of
+# **checks**, the same for both models.
 
 # %%
 from course_helpers.labs.lab_04 import variant_table
@@ -113,6 +114,7 @@ variants = {
     for kind, model in models.items()
     for cache in ("", " + cache")
 }
+checks = {kind: {} for kind in models}  # what must hold: whether it does
 print(variant_table(variants, COLUMNS))
 
 # %% [markdown]
@@ -325,9 +327,10 @@ for block in grown.blocks:
 for block in bare.blocks:
     block.attention.query_norm = block.attention.key_norm = torch.nn.Identity()
 
-print(f"as trained             {loss(dense, 'dense'):.2f}")
-print(f"matrices eight times   {loss(grown, 'dense'):.2f}")
-print(f"QK-norm left out       {loss(bare, 'dense'):.2f}")
+variations = {"as trained": dense, "matrices eight times": grown, "QK-norm left out": bare}
+dense_losses = {name: loss(model, "dense") for name, model in variations.items()}
+for name, value in dense_losses.items():
+    print(f"{name:<22} {value:.2f}")
 
 # %% [markdown]
 # Left out, the loss is twice as high, and the model still writes. Code that holds both norms and forgets to use them loads
@@ -368,7 +371,7 @@ for name, value in order.items():
 # %%
 bounded = all(value <= max(bounds) for value in growth["with QK-norm"])
 unbounded = growth["without"][-1] > 100 * growth["without"][0]
-unchanged = abs(loss(grown, "dense") - loss(dense, "dense")) < 1e-3
+unchanged = abs(dense_losses["matrices eight times"] - dense_losses["as trained"]) < 1e-3
 relative = order["norm, then RoPE"] < 1e-3 < order["RoPE, then norm"]
 holds = bounded and unbounded and unchanged and relative
 validation_checkpoint("M9-LAB-04", "QK-norm bounds every score", holds)
@@ -447,11 +450,11 @@ def write(model, prompt, new_tokens, stop_ids):
     return ids
 
 
-ours = {}
 for kind, model in models.items():
     written = write(model, prompts[kind][0], NEW_TOKENS, tokenizers[kind].stop_ids)
-    ours[kind] = written == runs[kind].ids[0]
-    print(f"{kind:<6} {len(written)} tokens, the same as without a cache: {ours[kind]}")
+    same = written == runs[kind].ids[0]
+    checks[kind]["our own cache writes the same text"] = same
+    print(f"{kind:<6} {len(written)} tokens, the same as without a cache: {same}")
 
 # %% [markdown]
 # The package's own cache takes its memory once, for the longest text that will come, and writes into it in place; ours copies
@@ -473,19 +476,19 @@ def cached_logits_agree(model, ids):
     return bool(farthest < 1e-5 * at_once.abs().max())
 
 
-agree = {}
 for kind, model in models.items():
     pairs = list(zip(runs[kind].ids, runs[f"{kind} + cache"].ids, strict=True))
     same = sum(one == other for one, other in pairs)
-    agree[kind] = same == len(pairs) and cached_logits_agree(model, pairs[0][0])
-    print(f"{kind:<6} same text: {same} of {len(pairs)}, and same logits: {agree[kind]}")
+    agree = cached_logits_agree(model, pairs[0][0])
+    checks[kind]["cached = uncached: all texts"] = same == len(pairs)
+    checks[kind]["cached = uncached: all logits"] = agree
+    print(f"{kind:<6} same text: {same} of {len(pairs)}, and same logits: {agree}")
     for name in (kind, f"{kind} + cache"):
         variants[name]["texts"] = f"{same} of {len(pairs)} alike"
 
 # %%
-as_without = keys_stay and all(ours.values())
-validation_checkpoint("M9-LAB-04", "our cache writes the same text", as_without)
-validation_checkpoint("M9-LAB-04", "cached and uncached are equal", all(agree.values()))
+equal = all(all(check.values()) for check in checks.values())
+validation_checkpoint("M9-LAB-04", "cached and uncached are equal", keys_stay and equal)
 
 # %% [markdown]
 # ### The work it saves
@@ -497,7 +500,6 @@ validation_checkpoint("M9-LAB-04", "cached and uncached are equal", all(agree.va
 # %%
 from course_helpers.labs.lab_04 import work_of_each_step
 
-work, predictions_hold = {}, True
 for kind, model in models.items():
     p, text = len(prompts[kind][0]), runs[kind].ids[0][:50]
     n, heads = len(text) - p, model.config.num_hidden_layers * model.config.num_attention_heads
@@ -506,13 +508,13 @@ for kind, model in models.items():
         f"{kind} + cache": (p + n - 1, p * p + sum(p + i for i in range(1, n))),
     }
     for name, (vectors, scores) in predicted.items():
-        work[name] = work_of_each_step(model, text, p, use_cache=name != kind)
-        counted = sum(step.positions for step in work[name]) // model.config.num_hidden_layers
-        all_scores = sum(step.scores for step in work[name])
-        predictions_hold &= (counted, all_scores) == (vectors, scores * heads)
+        steps = work_of_each_step(model, text, p, use_cache=name != kind)
+        counted = sum(step.positions for step in steps) // model.config.num_hidden_layers
+        all_scores = sum(step.scores for step in steps)
+        agree = (counted, all_scores) == (vectors, scores * heads)
+        checks[kind][f"work of {name}: predicted = counted"] = agree
         variants[name]["vectors"] = counted
-        print(f"{name:<14} vectors {vectors:>6,}, counted {counted:>6,}   scores {scores:>7,}")
-print("all as predicted:", predictions_hold)
+        print(f"{name:<14} vectors {vectors:>6,}   scores {scores:>7,}   counted: {agree}")
 
 # %% [markdown]
 # The number of vectors without a cache grows with the *square* of the text, and with a cache it is the text's length. Scores go
@@ -533,7 +535,7 @@ for kind, model in models.items():
     per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4
     held = model.make_cache(batch_size=1, max_length=ROOM).nbytes
     variants[kind]["cache bytes"], variants[f"{kind} + cache"]["cache bytes"] = 0, held
-    predictions_hold &= held == ROOM * per_token
+    checks[kind]["memory of the cache: predicted = held"] = held == ROOM * per_token
     print(f"{kind:<6} predicted {ROOM * per_token:,} bytes, held {held:,}")
 
 for name in ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-8B", "Qwen/Qwen3-30B-A3B"):
@@ -545,7 +547,8 @@ for name in ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-8B", "Qwen/Qwen3-30B-A3B"):
 
 # %%
 print(variant_table(variants, COLUMNS))
-validation_checkpoint("M9-LAB-04", "cache: work and memory as predicted", predictions_hold)
+equal = all(all(check.values()) for check in checks.values())
+validation_checkpoint("M9-LAB-04", "cache: work and memory as predicted", equal)
 
 # %% [markdown]
 # ### The time it saves
@@ -689,10 +692,9 @@ def held_and_active(model):
     return held, active, counted(model) == active - norms - looked_up
 
 
-all_counted = True
 for kind, model in models.items():
     held, active, agrees = held_and_active(model)
-    all_counted &= agrees
+    checks[kind]["active parameters: predicted = counted"] = agrees
     for name in (kind, f"{kind} + cache"):
         variants[name]["active"] = active
     share = f"{active / held:.0%}"
@@ -711,11 +713,11 @@ for name in ("Qwen/Qwen3-4B", "Qwen/Qwen3-30B-A3B", "Qwen/Qwen3-32B"):
     held = model.num_parameters()
     released[name.removeprefix("Qwen/")] = held, held - resting(model.config)
     if "A3B" in name:
-        all_counted &= held_and_active(model)[2]
+        large_too = held_and_active(model)[2]
 
 for name, (held, active) in released.items():
     print(f"{name:<16} held {held:>14,}   active {active:>14,}")
-print("the mixture's active parameters, counted:", all_counted)
+print("the mixture's active parameters, counted:", large_too)
 
 # %%
 charts.held_and_active(released, 10**9, "billions")
@@ -728,7 +730,8 @@ charts.held_and_active(released, 10**9, "billions")
 # %%
 sixteen_bits = {name: f"{2 * active / 1e9:.1f} GB" for name, (_, active) in released.items()}
 print("to be read for one token:", sixteen_bits)
-validation_checkpoint("M9-LAB-04", "active parameters as counted", all_counted)
+as_counted = all(all(check.values()) for check in checks.values()) and large_too
+validation_checkpoint("M9-LAB-04", "active parameters as counted", as_counted)
 
 # %% [markdown]
 # ## 6 · Who gets which token?
@@ -788,7 +791,7 @@ for number, routing in routings.items():
 # Far from it: in three of four layers one expert has about twice its share, and in layer 1 another is nearly idle. On one machine
 # nobody notices. On many, each with some of the experts, everybody waits for the busiest; and an idle expert is memory for
 # nothing. Large mixtures are therefore trained with a second loss that rewards even work (Qwen3's report names a *global-batch
-# load balancing loss*). Ours was trained without one, on purpose: this is what routers do when they are left alone.
+# load balancing loss*). Ours was trained without one: this is what routers do when they are left alone.
 
 # %%
 shares = {number: routing.counts_X / len(tokens) for number, routing in routings.items()}
@@ -804,10 +807,11 @@ validation_checkpoint("M9-LAB-04", "every expert is used, the first layer by the
 #
 # Nothing about routing is written in a tensor's shape. Four ways to get it wrong:
 #
-# - the weights are **not divided** by their sum (`norm_topk_prob` is taken for false, which is what Transformers assumes when the
-#   field is missing; all released Qwen3 mixtures say true);
-# - each token asks **one** expert, or **all** (`num_experts_per_tok`);
-# - the experts are **one place off**: number 0 has the matrices of number 1.
+# - the weights are **not divided** by their sum: `norm_topk_prob` is taken for false, the default of Transformers'
+#   `Qwen3MoeConfig`, while all released Qwen3 mixtures say true;
+# - each token asks **one expert** only;
+# - each token asks **all experts**;
+# - the experts are **one place off**: each has its neighbour's matrices.
 #
 # **Predict, then run.** Which one would you notice when you read the text?
 
@@ -915,26 +919,34 @@ for kind, model in models.items():
     print(f"{kind:<6} {one.calls} calls, {each:,.0f} products with weights in each, on average")
 
 with torch.inference_mode():
-    for width in (1, 96):
+    for width in (1, 48):
         call = partial(F.linear, torch.randn(1, width), torch.randn(width, width))
         microseconds = timeit(call, number=5000) / 5000 * 1e6
-        print(f"one call with {width * width:>5,} products: {microseconds:.1f} µs")
+        print(f"one call with {width**2:>5,} products: {microseconds:.1f} microseconds")
 
 # %% [markdown]
-# A call costs microseconds, and a few thousand products in it add little. So on so small a model you measure the *number of calls*,
-# and sorting tokens by expert takes more of them. The saving is real where weights are large: then time follows the bytes that
+# A call takes its time however little there is to compute. So on so small a model you measure the *number of calls*, and sorting
+# tokens by expert takes more of them. The saving is real where weights are large: then time follows the bytes that
 # must be read (section 5). **Measure at the size that you will run.**
 
 # %%
 print(variant_table(variants, COLUMNS))
-all_alike = f"{len(PROMPTS)} of {len(PROMPTS)} alike"
-fair = all(row["texts"] == all_alike for row in variants.values())
-complete = all(column in row for row in variants.values() for column in COLUMNS)
-validation_checkpoint("M9-LAB-04", "four variants under one protocol", fair and complete)
+same_loss = abs(losses["as trained"] - dense_losses["as trained"]) < 0.01
+print("\nlosses less than 0.01 apart:", same_loss)
 
 # %% [markdown]
-# Read it by rows. *Dense, cached* is the one to start with. The *mixture* pays with memory for quality at little work a token.
-# *Without cache* is what you compare against, and what training does anyway: there all tokens are known at once.
+# Read it by rows. *Dense, with cache* is the one to start with. The *mixture* pays with memory for less work a token, here at the
+# same loss. *Without cache* is what you compare with, and what training does anyway: there, all tokens are known at once. And the
+# checklist, for the next family, too (`Checklist` is that of M9-LAB-APP-A):
+
+# %%
+from course_helpers.labs.lab_app_a import Checklist
+
+parts = {kind: [(what, ok, "") for what, ok in check.items()] for kind, check in checks.items()}
+checklist = Checklist("Qwen3, four variants", parts)
+print(checklist)
+passed = checklist.ok and same_loss
+validation_checkpoint("M9-LAB-04", "four variants under one protocol", passed, checklist.failed)
 
 # %% [markdown]
 # ## 9 · Talking to a Qwen3
@@ -957,7 +969,7 @@ print(thinking, "\n--- with enable_thinking=False ---\n", direct, sep="")
 # ### The end is part of the tokenizer
 #
 # Base and chat models have the same vocabulary, and different ends: a base model ends a text with `<|endoftext|>`, a chat model its
-# turn with `<|im_end|>`. **Predict, then run.** We let our base model run with the chat model's stop.
+# turn with `<|im_end|>`. **Predict, then run.** We let our base model run with the chat model's stop. Where does it end?
 
 # %%
 stop = {name: tokenizer.backend.special[name] for name in ("<|endoftext|>", "<|im_end|>")}

@@ -29,7 +29,7 @@ def score_growth(
     left.set_yscale("log")
     left.axhline(bound, color=CHARCOAL, linewidth=1, linestyle="--")
     text = f"bound with QK-norm: {bound:.1f}"
-    left.text(factors[-1], bound * 0.87, text, color=CHARCOAL, fontsize=9, ha="right", va="top")
+    left.text(factors[-1], bound * 1.08, text, color=CHARCOAL, fontsize=9, ha="right", va="bottom")
     left.set_title("largest score, size", fontsize=10, color=NAVY)
     right.set_title("mean of the largest attention weight", fontsize=10, color=NAVY)
     right.set_ylim(0, 1.05)
@@ -65,7 +65,7 @@ def router_map(tokens: Sequence[str], routings: Mapping[str, Routing]) -> "Image
     figure, axes = new_figure(8.6, 0.9 + 0.19 * len(tokens), ncols=len(routings), sharey=True)
     for ax, (layer, routing) in zip(axes, routings.items(), strict=True):
         probability_NX = routing.probability_NX[: len(tokens)]
-        shades = ax.imshow(probability_NX, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        shades = ax.imshow(probability_NX.numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for n, chosen in enumerate(routing.chosen_Nk[: len(tokens)].tolist()):
             for expert in chosen:
                 ax.add_patch(_frame(expert, n))
@@ -100,23 +100,23 @@ def expert_usage(routings: Mapping[int, Routing]) -> "Image":
     words = []
     for ax, (layer, routing) in zip(axes.flat, routings.items(), strict=False):
         tokens, k = routing.chosen_Nk.shape
-        share = 100 * routing.counts_X / tokens
-        colours = [GOLD if value == share.max() else NAVY for value in share]
+        share = [100 * count / tokens for count in routing.counts_X.tolist()]
+        busiest = max(range(len(share)), key=share.__getitem__)
+        colours = [GOLD if expert == busiest else NAVY for expert in range(len(share))]
         ax.bar(range(len(share)), share, color=colours, width=0.75)
         ax.axhline(100 * k / len(share), color=CHARCOAL, linewidth=1, linestyle="--")
         ax.set_title(f"layer {layer}", fontsize=10, color=NAVY)
         ax.set_xticks(range(0, len(share), max(1, len(share) // 8)))
         ax.set_xlabel("expert", color=CHARCOAL, fontsize=9)
-        words.append(f"layer {layer}: from {share.min():.0f} to {share.max():.0f} %, expert {int(share.argmax())} most")
+        words.append(f"layer {layer}: from {min(share):.0f} to {max(share):.0f} %, expert {busiest} most")
     for ax in axes.flat[len(routings) :]:
         ax.set_axis_off()
     for ax in axes[:, 0]:
         ax.set_ylabel("% of all tokens", color=CHARCOAL, fontsize=9)
-    even = 100 * k / len(share)
     text = (
-        f"Share of the tokens that each expert was asked about; an even share would be {even:g} %. {'; '.join(words)}."
+        f"Share of the tokens that each expert was asked about; an even share would be {100 * k / len(share):.3g} %. "
     )
-    return show(figure, text)
+    return show(figure, f"{text}{'; '.join(words)}.")
 
 
 def held_and_active(models: Mapping[str, tuple[int, int]], unit: int, unit_name: str) -> "Image":

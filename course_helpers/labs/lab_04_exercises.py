@@ -15,12 +15,12 @@ from ..architectures.rope import RopeParameters
 from .checkpoint import hint
 from .exercises import answer
 
-#: Every size differs from every other that could be taken for it; layer 1 of 3 has an ordinary feed-forward.
+#: Every size differs from every other that could be taken for it; layer 1 of 5 has an ordinary feed-forward.
 SMALL = Qwen3MoeConfig(
     vocab_size=37,
     hidden_size=20,
     intermediate_size=44,
-    num_hidden_layers=3,
+    num_hidden_layers=5,
     num_attention_heads=4,
     num_key_value_heads=2,
     head_dim=6,
@@ -28,7 +28,7 @@ SMALL = Qwen3MoeConfig(
     rms_norm_eps=1e-6,
     rope_parameters=RopeParameters(rope_theta=10_000.0),
     tie_word_embeddings=False,
-    layer_types=(FULL,) * 3,
+    layer_types=(FULL,) * 5,
     num_experts=7,
     num_experts_per_tok=3,
     moe_intermediate_size=9,
@@ -64,7 +64,7 @@ def check_active_parameters(active_parameters: Callable[[Qwen3MoeConfig], int]) 
             total: "these are the parameters that must be held: how many of the experts answer for one token?",
             total - sparse * (experts - 1) * one: f"a token is sent to {asked} experts, not to one",
             total
-            - sparse * experts * one: f"the {asked} experts that are asked are missing: only idle ones are left out",
+            - sparse * experts * one: f"the {asked} experts that are asked are missing: leave out the idle ones only",
             total - sparse * asked * one: "you left out the experts that are asked; leave out those that are not",
             expected - routers: "the router is a matrix, too, and every token goes through it: it scores all experts",
             expected - routers + sparse * width * asked: "the router scores all experts for every token, so all its "

@@ -133,7 +133,8 @@ def one_token(token: str, routing: "Routing", position: int, weights: Sequence[f
         if on:
             arrow(ax, (6.25, y + height / 2), (7.15, 1.55))
             weight = f"x {weights[asked.index(expert)]:.2f}"
-            ax.text(6.4, y + height / 2 + 0.12, weight, color=CHARCOAL, fontsize=9)
+            above = y + height / 2 > 1.55  # the arrow goes down from there, and the number stays clear of it
+            ax.text(6.4, y + height / 2 + (0.08 if above else -0.22), weight, color=CHARCOAL, fontsize=9)
     box(ax, 7.15, 1.15, 1.3, 0.8, "weighted sum\nof the answers", fontsize=8.5)
     for x, text in ((3.1, "probabilities"), (5.1, f"{len(asked)} experts answer"), (6.9, "and are mixed")):
         ax.text(x, 2.85, text, color=NAVY, fontsize=10, fontweight="bold")
