@@ -26,7 +26,7 @@ export TRANSFORMERS_OFFLINE := 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab labs check bench checkpoints system-packages clean
+.PHONY: help run test browser lab labs learner colab check bench checkpoints system-packages clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -37,11 +37,20 @@ run: $(READY) ## execute every lab in order and show its validation checkpoints
 test: $(READY) ## everything CI checks: unit tests, and every lab against its stored outputs
 	@$(VENV_PYTHON) -m pytest -q $(PYTEST_FLAGS) tests notebooks
 
+browser: $(READY) ## open and run every lab in JupyterLab with a real browser (LABS="M9-LAB-01 ..." for some)
+	@env COURSE_BROWSER_LABS="$(or $(LABS),all)" $(VENV_PYTHON) -m pytest -q tests/labs/test_browser.py
+
 lab: $(READY) ## open JupyterLab in notebooks/
 	@$(VENV_PYTHON) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) --LabApp.default_url=/lab/tree/notebooks
 
 labs: $(READY) ## rebuild the .ipynb of every lab from its .py (LABS="M9-LAB-01 ..." for some)
 	@$(VENV_PYTHON) -m course_helpers.labs build $(LABS)
+
+learner: $(READY) ## copies of the labs without solutions and outputs, in learner/
+	@$(VENV_PYTHON) -m course_helpers.labs copies $(LABS)
+
+colab: $(READY) ## copies for Google Colab, in colab/: ADDRESS=... says where this repository is published
+	@$(VENV_PYTHON) -m course_helpers.labs copies $(LABS) --colab "$(or $(ADDRESS),$(error say where the repository is published: make colab ADDRESS=...))"
 
 check: $(READY) ## ruff, and the labs without executing them
 	@$(VENV_PYTHON) -m ruff check .

@@ -1072,10 +1072,14 @@ for checkpoint in (llama_file, gpt2_file, meta_file):
 # %% [markdown]
 # ## Exercises
 #
-# Each exercise has a check that tells you what is wrong, not only that something is. The solutions are in the folded cells
-# (click the three dots). Try first. A folded cell replaces your function when it is run, so leave it out while you try: run
-# your own cell, then the check.
-#
+# Each has a check that tells you what is wrong, not only that something is. Write your function, run its cell, then the
+# check.
+
+# %% [markdown] tags=["solution-note"]
+# The solutions are in the folded cells (click the three dots). A folded cell replaces your function when it is run, so
+# leave it out while you try.
+
+# %% [markdown]
 # ### Exercise 1 · The rows of Gemma 3
 #
 # Gemma 3 has Qwen3's tensors, and *four* norms in a block instead of two: one before and one after attention, one before and

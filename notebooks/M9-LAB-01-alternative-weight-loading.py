@@ -793,10 +793,14 @@ for road, use in costs.items():
 # %% [markdown]
 # ## Exercises
 #
-# Each exercise has a check that tells you what is wrong, not only that something is. The solutions are in the folded cells
-# (click the three dots). Try first: the hints are better than the solutions. A folded cell replaces your function when it
-# is run, so leave it out while you try: run your own cell, then the check.
-#
+# Each has a check that tells you what is wrong, not only that something is. Write your function, run its cell, then the
+# check.
+
+# %% [markdown] tags=["solution-note"]
+# The solutions are in the folded cells (click the three dots). A folded cell replaces your function when it is run, so
+# leave it out while you try.
+
+# %% [markdown]
 # ### Exercise 1 · Read one tensor by hand
 #
 # Write a function that reads one `float32` tensor from a safetensors file with no library but `json` and `torch`.

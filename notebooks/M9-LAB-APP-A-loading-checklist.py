@@ -1063,10 +1063,14 @@ print("cleaned up:", not workspace.exists())
 # %% [markdown]
 # ## Exercises
 #
-# Each has a check that tells you what is wrong, not only that something is. The solutions are in the folded cells
-# (click the three dots). A folded cell replaces your function when it is run, so leave it out while you try: run your
-# own cell, then the check.
-#
+# Each has a check that tells you what is wrong, not only that something is. Write your function, run its cell, then the
+# check.
+
+# %% [markdown] tags=["solution-note"]
+# The solutions are in the folded cells (click the three dots). A folded cell replaces your function when it is run, so
+# leave it out while you try.
+
+# %% [markdown]
 # ### Exercise 1 · How large is the cache?
 #
 # Write section 4's formula as a function, for any model whose layers all keep every token. `config` has the fields of

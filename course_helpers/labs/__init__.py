@@ -1,4 +1,4 @@
-"""Build, run and check the labs, and what a lab itself needs to report what it found.
+"""Build, run, check and copy the labs, and what a lab itself needs to report what it found.
 
 In a lab::
 
@@ -6,7 +6,7 @@ In a lab::
 
 On the command line::
 
-    python -m course_helpers.labs build | run | check [LAB ...]
+    python -m course_helpers.labs build | run | check | copies | runbook [LAB ...]
 
 Importing this package loads the standard library only; the commands load jupytext, nbclient and nbformat.
 """

@@ -1,4 +1,4 @@
-"""The command line: ``python -m course_helpers.labs build | run | check [LAB ...]``."""
+"""The command line: ``python -m course_helpers.labs build | run | check | copies | runbook [LAB ...]``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 
 from course_helpers.labs.build import build_labs
 from course_helpers.labs.check import check_labs
+from course_helpers.labs.copies import write_copies
 from course_helpers.labs.execution import DEFAULT_CELL_TIMEOUT
 from course_helpers.labs.order import NOTEBOOKS_FOLDER, LabError, find_labs, select_labs
 from course_helpers.labs.run import print_table, run_labs, write_record
+from course_helpers.labs.runbook import write_runbook
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,10 +46,23 @@ def _check(options: argparse.Namespace, labs: list, complete: bool) -> bool:
     return check_labs(labs)
 
 
+def _copies(options: argparse.Namespace, labs: list, complete: bool) -> bool:
+    folder = options.output or options.notebooks.resolve().parent / ("colab" if options.colab else "learner")
+    write_copies(labs, folder, options.solutions, options.colab)
+    return True
+
+
+def _runbook(options: argparse.Namespace, labs: list, complete: bool) -> bool:
+    write_runbook(find_labs(options.notebooks), options.notebooks.resolve().parent)
+    return True
+
+
 COMMANDS = (
     ("build", _build, "execute each lab's .py and store it, with its outputs, as .ipynb"),
     ("run", _run, "execute every lab in order and show its validation checkpoints; writes results/run.json"),
     ("check", _check, "compare the two files of each lab, find what must not be in them; executes nothing"),
+    ("copies", _copies, "write copies for learners, without solutions and outputs; with --colab for Google Colab"),
+    ("runbook", _runbook, "make runbook.md's table of steps anew, from the labs and results/run.json"),
 )
 
 
@@ -66,6 +81,10 @@ def _parser() -> argparse.ArgumentParser:
         )
     parsers["build"].add_argument("--force", action="store_true", help="overwrite a hand-edited .ipynb")
     parsers["run"].add_argument("--results", type=Path, metavar="FOLDER", help="default: ../results")
+    copies = parsers["copies"]
+    copies.add_argument("--colab", metavar="ADDRESS", help="begin with a cell that fetches the course from ADDRESS")
+    copies.add_argument("--solutions", action="store_true", help="keep solutions and outputs")
+    copies.add_argument("--output", type=Path, metavar="FOLDER", help="default: ../learner, or ../colab")
     return parser
 
 

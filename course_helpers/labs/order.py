@@ -6,22 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-RUN_ORDER = (
-    "M9-LAB-01",
-    "M9-LAB-APP-A",
-    "M9-CODE-01",
-    "M9-LAB-02",
-    "M9-LAB-03",
-    "M9-LAB-04",
-    "M9-LAB-05",
-    "M9-LAB-06",
-    "M9-LAB-07",
-    "M9-LAB-08",
-    "M9-LAB-09",
-    "M9-CODE-02",
-    "M9-LAB-APP-B",
-    "M9-LAB-APP-C",
-)
+#: Every lab in run order, by the stage of the course that it belongs to.
+STAGES = {
+    "Loading strategies": ("M9-LAB-01", "M9-LAB-APP-A", "M9-CODE-01"),
+    "From GPT to Llama": ("M9-LAB-02", "M9-LAB-03"),
+    "Families on their own": ("M9-LAB-04", "M9-LAB-05", "M9-LAB-06"),
+    "The bridge to chapter 5": ("M9-LAB-07",),
+    "Trust": ("M9-LAB-08", "M9-LAB-09"),
+    "One workflow, and what comes next": ("M9-CODE-02", "M9-LAB-APP-B", "M9-LAB-APP-C"),
+}
+RUN_ORDER = tuple(lab for stage in STAGES.values() for lab in stage)
 
 NOTEBOOKS_FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 

@@ -1,0 +1,55 @@
+"""``copies``: the labs as learners get them, without solutions and outputs, and as Colab can open them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+from course_helpers.labs.order import Lab
+from course_helpers.labs.pair import Cell, Notebook, normalised, read_notebook, relative, serialised, tags
+from course_helpers.labs.records import write_text
+
+#: Cells that a learner's copy leaves out: the solutions, and what is said about them.
+LEFT_OUT = {"solution", "solution-note"}
+COLAB_FOLDER = "/content/module9"
+BOOTSTRAP = """\
+# Fetches the course, and installs what Colab lacks; PyTorch stays as it is. Run this cell first.
+![ -e {folder} ] || git clone --quiet --depth 1 "{address}" {folder}
+%run {folder}/tools/colab.py"""
+
+
+def without_solutions(notebook: Notebook) -> Notebook:
+    """A copy to work in: no solutions, and no outputs, so that every prediction comes before its result."""
+    result = copy.deepcopy(notebook)
+    result.cells = [cell for cell in result.cells if not LEFT_OUT.intersection(tags(cell))]
+    for cell in result.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return normalised(result)
+
+
+def for_colab(notebook: Notebook, address: str, folder: str = COLAB_FOLDER) -> Notebook:
+    """A copy that begins by fetching the repository at ``address``, an address that git can clone, to ``folder``."""
+    result = copy.deepcopy(notebook)
+    result.cells.insert(0, _code_cell(BOOTSTRAP.format(address=address, folder=folder)))
+    return normalised(result)
+
+
+def write_copies(labs: Sequence[Lab], folder: Path, solutions: bool = False, address: str | None = None) -> None:
+    """Write a copy of every lab's stored ``.ipynb`` to ``folder``, and say where each one is."""
+    for lab in labs:
+        notebook = read_notebook(lab)
+        if not solutions:
+            notebook = without_solutions(notebook)
+        if address:
+            notebook = for_colab(notebook, address)
+        path = folder / lab.notebook.name
+        write_text(path, serialised(notebook))
+        print(f"{'written':<10} {relative(path)}")
+
+
+def _code_cell(source: str) -> Cell:
+    from nbformat.v4 import new_code_cell
+
+    return new_code_cell(source)
