@@ -464,9 +464,9 @@ charts.damage(losses, right)
 # Ten of eleven load. The one that is refused has *fewer weights*, those of a single head; with weights of the right
 # length the same mistake goes through.
 #
-# YaRN in all layers quadruples the loss. On the real 7B it is not as loud, and so it can live longer: a public
-# measurement (vLLM, pull request 43419) has the share of right answers in a general test (MMLU) fall from 64.2 % to
-# 60.5 %. Now the quiet end of the chart:
+# YaRN in all layers quadruples the loss. On a released OLMo 3 it is not as loud, and so it can live longer: a public
+# measurement (a comment on vLLM's pull request 43419) has the share of right answers in a general test (MMLU) fall from
+# 64.2 % to 60.5 %. Now the quiet end of the chart:
 
 # %%
 from course_helpers.labs.lab_06 import common_beginning
@@ -658,8 +658,8 @@ agree = [
 print("as the package's, to the byte:", all(agree))
 
 # %% [markdown]
-# **Half.** Its 40 query heads share 8 key/value heads; in the 7B every query head has its own. "Larger model, larger
-# cache" is wrong as often as not: read `num_key_value_heads`.
+# **Half.** Its 40 query heads share 8 key/value heads; in the 7B every query head has its own. A larger model need not
+# have the larger cache: read `num_key_value_heads`.
 
 # %%
 charts.memory_with_windows({f"OLMo 3 {size}": preset for size, preset in PRESETS.items()})

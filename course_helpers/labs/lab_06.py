@@ -110,7 +110,7 @@ def common_beginning(text: str, other: str) -> int:
 
 
 @torch.inference_mode()
-def seconds_per_token(model: LanguageModel, ids: Sequence[int], cached: bool, steps: int = 6) -> float:
+def seconds_per_token(model: LanguageModel, ids: Sequence[int], cached: bool, steps: int = 10) -> float:
     """How long the next token of a text takes, the median over some steps, with a cache or by reading all again."""
     ids_BT = torch.tensor([list(ids)], device=model.device)
     cache, found = None, []
