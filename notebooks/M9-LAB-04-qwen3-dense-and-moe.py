@@ -41,8 +41,8 @@ figures.four_variants()
 # ## 1 · One switch, two models
 #
 # Both models come with the lab. They learned the same stories and have the same tokenizer. With a network, set the environment
-# variable `COURSE_CHECKPOINTS` to `hub`, and the dense one is Qwen's own. The released mixture takes 61 GB in 16 bits and twice
-# as much here: if you have the memory, write its name into the dictionary.
+# variable `COURSE_CHECKPOINTS` to `hub`, and the dense one is Qwen's own (have 8 GB of memory). The released mixture takes 61 GB
+# in 16 bits and twice as much here: if you have that, write its name into the dictionary.
 
 # %%
 import copy
@@ -98,8 +98,8 @@ for name, meaning in MEANING.items():
     print(f"{name:<22}{one:>10}{other:>11}   {meaning}")
 
 # %% [markdown]
-# Eight experts, each a third as wide as an ordinary feed-forward, two of them asked for each token. Everything above the last four
-# lines has nothing to do with experts.
+# Eight experts, each a third as wide as an ordinary feed-forward, two of them asked for each token. (`intermediate_size` is for
+# layers without experts; this mixture has none.) Everything above the last four lines has nothing to do with experts.
 #
 # The table that this lab fills: parameters **held** in memory, parameters **active** for one token, whether **texts** are alike,
 # **vectors** computed to write up to the 50th token, and the bytes of a **cache** for 256 tokens. Beside it grows a list of
@@ -160,10 +160,11 @@ for name in ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-8B", "Qwen/Qwen3-32B", "Qwen/Qwen3-3
     heads, width, size = config.num_attention_heads, config.hidden_size, config.head_dim
     guess = width // heads
     print(f"{name:<20} {heads} heads x {size} = {heads * size}, width {width}, guess {guess}")
+print("head sizes of all released Qwen3:", {config.head_dim for config in presets.values()})
 
 # %% [markdown]
-# In Qwen3 `head_dim` is a field of its own, and 128 in all released sizes. Only for some of them (the 8B) does the old rule
-# give the right number. `attention.output`, the matrix behind the heads, brings the wider vector back to the width. If the
+# In Qwen3 `head_dim` is a field of its own, and 128 everywhere. Only for some sizes (the 8B, for one) does the old rule give the
+# right number. `attention.output`, the matrix behind the heads, brings the wider vector back to the width. If the
 # rule is applied to the small one, the shapes give it away; the loader names the field:
 
 # %%
@@ -272,9 +273,9 @@ validation_checkpoint("M9-LAB-04", "attention with QK-norm equals the package's"
 # %% [markdown]
 # ### What it protects from
 #
-# After the norm, a query of D numbers has a length of $\sqrt D$, at most times the largest weight of the norm. The same goes for
-# the key, and RoPE only turns: it changes no length. So no score can be larger than $\sqrt D \cdot \max|w_q| \cdot \max|w_k|$,
-# whatever the matrices are.
+# A vector of D numbers with a mean square of 1 has the length $\sqrt D$. The norm's weights *w* lengthen it by the largest of them
+# at most, and RoPE only turns: it changes no length. That goes for queries and keys. So, after the division by $\sqrt D$, no score
+# can be larger than $\sqrt D \cdot \max|w_q| \cdot \max|w_k|$, whatever the matrices are.
 #
 # **Predict, then run.** We multiply the query and key matrices by 2, 4, 8 and 16, as if training had let them grow. What
 # happens to the largest score with QK-norm? And without it?
@@ -307,8 +308,8 @@ charts.score_growth(FACTORS, growth, max(bounds), weight)
 
 # %% [markdown]
 # With the norm nothing happens: a factor on the matrix is a factor on the vector, and the norm divides it out again. Without
-# it, scores grow with the *square* of the factor (query and key both grow), and soon each query attends to one key only. The
-# loss of the whole model (mean surprise per token, in *nats*) says the same, and shows what the norm means for *this* model:
+# it, scores grow with the *square* of the factor (query and key both grow), and soon each query attends to one key only. What
+# does the whole model say to it? We change a copy, and look at its **loss**: the mean surprise per token, in *nats*.
 
 # %%
 from course_helpers.training import text_loss
@@ -320,15 +321,33 @@ def loss(model, kind):
     return total / count
 
 
-grown, bare = copy.deepcopy(dense), copy.deepcopy(dense)
-for block in grown.blocks:
+def changed(model, change):
+    """A copy of the model, with every layer changed."""
+    model = copy.deepcopy(model)
+    for block in model.blocks:
+        change(block)
+    return model
+
+
+# %% [markdown]
+# Eight times the matrices; and, as a mistake that is easily made, no QK-norm at all:
+
+# %%
+def eight_times(block):
     block.attention.query.weight.data *= 8
     block.attention.key.weight.data *= 8
-for block in bare.blocks:
+
+
+def left_out(block):
     block.attention.query_norm = block.attention.key_norm = torch.nn.Identity()
 
-variations = {"as trained": dense, "matrices eight times": grown, "QK-norm left out": bare}
-dense_losses = {name: loss(model, "dense") for name, model in variations.items()}
+
+CHANGES = {
+    "as trained": lambda block: None,
+    "matrices eight times": eight_times,
+    "QK-norm left out": left_out,
+}
+dense_losses = {name: loss(changed(dense, change), "dense") for name, change in CHANGES.items()}
 for name, value in dense_losses.items():
     print(f"{name:<22} {value:.2f}")
 
@@ -433,17 +452,18 @@ def next_logits(model, ids, start, caches):
 
 
 # %% [markdown]
-# Mind `start`: the new token must be turned by its place in the *text*, not in the pass. A cache that forgets its length puts
-# every token at position 0. Now the loop, and the comparison with the package, which here runs without any cache. (**Logits**
-# are the model's scores for every token of the vocabulary; greedy takes the largest.)
+# Mind `start`: the new token must be turned by its place in the *text*, not in the pass. Now the loop, and the comparison with the
+# package, which here runs without any cache. (**Logits** are the model's scores for every token of the vocabulary; greedy takes
+# the largest.)
 
 # %%
-def write(model, prompt, new_tokens, stop_ids):
+def write(model, prompt, new_tokens, stop_ids, remembers=True):
     """Greedy text with our cache: the prompt once, then one token at a time."""
     caches = [GrowingCache() for _ in model.blocks]
     ids, new = list(prompt), list(prompt)
     for _ in range(new_tokens):
-        new = [int(next_logits(model, new, len(ids) - len(new), caches).argmax())]
+        start = len(ids) - len(new) if remembers else 0
+        new = [int(next_logits(model, new, start, caches).argmax())]
         ids += new
         if new[0] in stop_ids:
             break
@@ -457,8 +477,17 @@ for kind, model in models.items():
     print(f"{kind:<6} {len(written)} tokens, the same as without a cache: {same}")
 
 # %% [markdown]
-# The package's own cache takes its memory once, for the longest text that will come, and writes into it in place; ours copies
-# everything at every token. It also owns the position, so nobody can forget it.
+# **Predict, then run.** A common mistake: the cache is there, but the position is forgotten, and every new token counts as the
+# first of the text. Is there an error? What does the model write?
+
+# %%
+forgetful = write(dense, prompts["dense"][0], 40, tokenizers["dense"].stop_ids, remembers=False)
+print(textwrap.fill(tokenizers["dense"].decode(forgetful), 96))
+
+# %% [markdown]
+# No error: keys and values have the right shapes, and the attention looks at the wrong distances. So the package's cache owns the
+# position, and nobody can forget it. It also takes its memory once, for the longest text that will come, and writes into it in
+# place; ours copies everything at every token.
 #
 # Equal texts are a coarse test: they only say that the likeliest token stayed the likeliest. So we compare all logits, too, in one
 # pass over a finished text and token by token through the cache. Sums in another order are rounded differently, so we allow one
@@ -493,8 +522,8 @@ validation_checkpoint("M9-LAB-04", "cached and uncached are equal", keys_stay an
 # %% [markdown]
 # ### The work it saves
 #
-# Let a prompt have *p* tokens, and let *n* new ones be written. **Predict, then run.** How many vectors go through the model,
-# without the cache and with it? And how many scores does one head compute, if a pass over *T* tokens that sees *S* keys computes
+# Let a prompt have *p* tokens, and let *n* new ones be written. **Predict, then run.** How many token vectors go through the
+# model, without the cache and with it? And how many scores does one head compute, if a pass over *T* tokens that sees *S* keys computes
 # *T* times *S*? We predict both with a formula, then count inside the running model, up to the 50th token of a text.
 
 # %%
@@ -744,8 +773,8 @@ last = max(routings)
 charts.router_map(tokens[:32], {"first layer": routings[0], "last layer": routings[last]})
 
 # %% [markdown]
-# In the first layer there is order: look for both `a`, the comma, the full stop. We ask all eight stories: which tokens have an
-# expert that is their first choice in more than half of their uses?
+# In the first layer the same word goes the same way: look for the two `a`. In the last it does not. We ask all eight stories: which
+# tokens have an expert that is their first choice in more than half of their uses, in the first layer?
 
 # %%
 from course_helpers.labs.lab_04 import favourites
@@ -756,7 +785,7 @@ for expert, liked in favourites(tokens, routings[0]).items():
 
 # %% [markdown]
 # An expert of *her*, *he* and *his*, one of *it* and *the*, one of the full stop: kinds of words, found by training alone, and not
-# subjects, as the name *expert* suggests. (The report on Mixtral, arXiv 2401.04088, says the same of a large mixture.)
+# subjects, as the name *expert* suggests. (The report on Mixtral, arXiv 2401.04088, found no subjects in a large one, either.)
 #
 # **Predict, then run.** Deeper layers know more about the context of a token. If you only know the token, and guess the expert
 # that it goes to most often, how often are you right, in the first layer and in the last? (Tokens used three times or more.)
@@ -775,7 +804,8 @@ for number, share in guessable.items():
 #
 # ### Is the work shared evenly?
 #
-# With two of eight experts for each token, an even share would be a quarter of all tokens for each.
+# With two of eight experts for each token, an even share would be a quarter of all tokens for each (dashed). **Predict, then run.**
+# How far above it is the busiest expert of a layer (gold)?
 
 # %%
 charts.expert_usage(routings)
@@ -816,31 +846,27 @@ validation_checkpoint("M9-LAB-04", "every expert is used, the first layer by the
 # **Predict, then run.** Which one would you notice when you read the text?
 
 # %%
-def spoilt(change):
-    """A copy of the mixture with every layer of experts changed."""
-    model = copy.deepcopy(moe)
-    for block in model.blocks:
-        change(block.feed_forward)
-    return model
-
-
-def one_place_off(layer):
-    for parameter in layer.experts.parameters():
+def one_place_off(block):
+    for parameter in block.feed_forward.experts.parameters():
         parameter.data = parameter.data.roll(1, dims=0)
 
 
+def asks(number):
+    return lambda block: setattr(block.feed_forward, "experts_per_token", number)
+
+
 MISTAKES = {
-    "as trained": lambda layer: None,
-    "not divided": lambda layer: setattr(layer, "normalize", False),
-    "one expert each": lambda layer: setattr(layer, "experts_per_token", 1),
-    "all experts": lambda layer: setattr(layer, "experts_per_token", layer.router.out_features),
+    "as trained": lambda block: None,
+    "not divided": lambda block: setattr(block.feed_forward, "normalize", False),
+    "one expert each": asks(1),
+    "all experts": asks(moe.config.num_experts),
     "one place off": one_place_off,
 }
 
 # %%
 losses = {}
 for name, change in MISTAKES.items():
-    model = spoilt(change)
+    model = changed(moe, change)
     losses[name] = loss(model, "MoE")
     prompt, tokenizer = prompts["MoE"][0], tokenizers["MoE"]
     text = generate(model, [prompt], 24, stop_ids=tokenizer.stop_ids)[0]
@@ -951,8 +977,8 @@ validation_checkpoint("M9-LAB-04", "four variants under one protocol", passed, c
 # %% [markdown]
 # ## 9 · Talking to a Qwen3
 #
-# The models so far continue a text: they are **base** models. The released Qwen3 have been trained on conversations as well, and
-# those have a form, the **chat template**, which the tokenizer's files bring along. `chat_text` shows it:
+# The models so far continue a text: they are **base** models. The released Qwen3 without `-Base` in the name have been trained on
+# conversations as well, and those have a form, the **chat template**, which the tokenizer's files bring along. `chat_text` shows it:
 
 # %%
 tokenizer = tokenizers["dense"]
@@ -972,16 +998,17 @@ print(thinking, "\n--- with enable_thinking=False ---\n", direct, sep="")
 # turn with `<|im_end|>`. **Predict, then run.** We let our base model run with the chat model's stop. Where does it end?
 
 # %%
-stop = {name: tokenizer.backend.special[name] for name in ("<|endoftext|>", "<|im_end|>")}
-right_end = generate(dense, prompts["dense"][:1], NEW_TOKENS, stop_ids=tokenizer.stop_ids)[0]
-wrong_end = generate(dense, prompts["dense"][:1], NEW_TOKENS, stop_ids=stop["<|im_end|>"])[0]
+stop = tokenizer.backend.special["<|im_end|>"]
+right_end = runs["dense + cache"].ids[0]
+wrong_end = generate(dense, prompts["dense"][:1], NEW_TOKENS, stop_ids=stop)[0]
 print("the stop that its files name:", len(right_end), "tokens")
 print("the chat model's stop:       ", len(wrong_end), "tokens, which go on:")
 print(textwrap.fill("..." + tokenizer.decode(wrong_end[len(right_end) - 8 :]), 96))
 
 # %% [markdown]
-# It never meets its stop. The story ends, and the model, asked to go on, writes on: first sense, then nonsense, until the limit.
-# If a model talks without end, look at its stop ids before you look at its weights.
+# It never meets that stop. The story ends, and the model, asked to go on, writes pieces of others until the limit. The files of a
+# Qwen3 and of its `-Base` twin differ in little else: take the tokenizer from the same folder as the weights. And if a model talks
+# without end, look at its stop ids before you look at its weights.
 
 # %%
 longer = len(direct) > len(thinking) and direct.startswith(thinking)
@@ -1016,7 +1043,7 @@ record_results(
 #   longer with its square; memory grows by 2 x layers x key/value heads x head size numbers for each token.
 # - A **mixture of experts** replaces the feed-forward. It is *held* whole and *used* in part; cache and attention do not notice.
 # - The **router** is a softmax over all experts, the likeliest few, and, if the config says so, weights that sum to 1.
-# - Routers are not fair by themselves, and what an expert likes in the first layers is kinds of words.
+# - Routers are not fair by themselves, and what an expert likes in the first layer is kinds of words.
 # - Same prompts, same settings, same texts: then compare speed and memory.
 #
 # **You can now** run any Qwen3 in four variants and prove that they agree; write the cache, the norm, the router and the experts;

@@ -74,7 +74,8 @@ def query_path() -> "Image":
         if index < len(steps) - 1:
             arrow(ax, (x + width, 0.87), (x + width + 0.24, 0.87))
         x += width + 0.24
-    ax.text(4.3, 0.18, "queries and keys alike; values skip the norm and RoPE", color=SLATE, fontsize=9, ha="center")
+    note = "E: width, H: heads, D: numbers in one head. Queries and keys alike; values skip the norm and RoPE"
+    ax.text(4.3, 0.18, note, color=SLATE, fontsize=9, ha="center")
     return show(
         figure,
         "Six boxes in a row: x, a matrix from E to H times D numbers, cut in heads of D numbers, RMSNorm of each head "
