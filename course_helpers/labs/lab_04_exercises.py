@@ -115,27 +115,31 @@ def check_route(route: Callable[[Tensor, int, bool], tuple[Tensor, Tensor]]) -> 
                 f"expected shape {(tokens, k)}, tokens x experts asked, got {tuple(part.shape)}: along which "
                 "dimension did you choose? dim=-1 is that of the experts",
             )
-        hint_about_route(scores_NX, chosen_Nk, weight_Nk, k, normalize)
+        hint_about_choice(scores_NX, chosen_Nk, f"normalize={normalize}")
+        hint_about_weights(scores_NX, chosen_Nk, weight_Nk, normalize)
     print("Exercise 2: right. Softmax over all experts, then the choice, then the sum to 1 where it is asked for.")
 
 
-def hint_about_route(scores_NX: Tensor, chosen_Nk: Tensor, weight_Nk: Tensor, k: int, normalize: bool) -> None:
-    """Say what the weights are instead of what they should be."""
-    experts = scores_NX.shape[1]
-    case = f"normalize={normalize}"
+def hint_about_choice(scores_NX: Tensor, chosen_Nk: Tensor, case: str) -> None:
+    """Say which experts were chosen instead of the likeliest."""
+    k, experts = chosen_Nk.shape[1], scores_NX.shape[1]
     hint(not bool(((chosen_Nk >= 0) & (chosen_Nk < experts)).all()), f"{case}: an id is no expert of this layer")
-    right_chosen, right_weight = right_weights(scores_NX, k, normalize)
-    sets = [(set(mine), set(right)) for mine, right in zip(chosen_Nk.tolist(), right_chosen.tolist(), strict=True)]
-    lowest = scores_NX.topk(k, dim=-1, largest=False).indices.tolist()
-    hint(
-        all(mine == set(row) for (mine, _), row in zip(sets, lowest, strict=True)),
-        f"{case}: these are the experts with the lowest scores; the likeliest are asked",
+    found = [set(row) for row in chosen_Nk.tolist()]
+    likeliest, lowest = (
+        [set(row) for row in scores_NX.topk(k, dim=-1, largest=largest).indices.tolist()] for largest in (True, False)
     )
+    hint(found == lowest, f"{case}: these are the experts with the lowest scores; the likeliest are asked")
     hint(
-        any(mine != right for mine, right in sets),
+        found != likeliest,
         f"{case}: other experts than the {k} likeliest of each token. Over which dimension is your softmax? Each token "
         "chooses among the experts: dim=-1",
     )
+
+
+def hint_about_weights(scores_NX: Tensor, chosen_Nk: Tensor, weight_Nk: Tensor, normalize: bool) -> None:
+    """Say what the weights are instead of what they should be; the choice is right."""
+    case, k, experts = f"normalize={normalize}", chosen_Nk.shape[1], scores_NX.shape[1]
+    right_chosen, right_weight = right_weights(scores_NX, k, normalize)
     expected = scattered(right_chosen, right_weight, experts)
     found = scattered(chosen_Nk, weight_Nk, experts)
 
