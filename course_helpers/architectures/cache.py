@@ -179,7 +179,7 @@ def attention_mask(
     key_S = visible_positions(start, new_tokens, window, max_length, device)
     mask_TS = key_S <= query_T1
     if window is not None:
-        mask_TS = mask_TS & (query_T1 - key_S < window)
+        mask_TS = mask_TS & (key_S > query_T1 - window)  # no difference of the two: that would be a square of int64
     if left_padding_B is None:
         return mask_TS[None, None], False
     # A padding query may look at itself: a softmax over nothing is NaN, and NaN would spread through the cache.
