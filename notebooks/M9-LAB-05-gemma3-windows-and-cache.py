@@ -163,10 +163,6 @@ print("\nequals the package's, to the bit, in float32 and in bfloat16:", embedde
 # 25.25: every input a fifth of a percent smaller than exact arithmetic would have it. Whoever computes the factor in
 # float32 for a bfloat16 model gets another model: by very little, and for every token.
 
-# %%
-what = "the embedding is scaled, and the factor rounded"
-validation_checkpoint("M9-LAB-05", what, all(embedded))
-
 # %% [markdown]
 # ## 3 · Norms that begin at 1, and four of them
 #
@@ -261,7 +257,7 @@ class Attention(nn.Module):
 
 
 # %% [markdown]
-# `self.scale` is the other novelty. Everywhere else scores are divided by the root of the head's size. Here the
+# `self.scale` is the other novelty. In Llama and Qwen3, scores are divided by the root of the head's size. Here the
 # config says by what, and for most released sizes it says the same number. So a program that ignores the field is
 # right, until somebody loads the 27B model: heads of 128, a scalar of 168 (its config.json). Our small model differs,
 # too, on purpose:
@@ -338,8 +334,8 @@ print("the same output:", unmoved)
 # Nothing: the norm takes the size out again. That is what QK-norm is for; no score can grow without bound.
 
 # %%
-passed = all(normed) and block_is_right and unmoved
-validation_checkpoint("M9-LAB-05", "our block is the package's block", passed)
+passed = all(embedded) and all(normed) and block_is_right and unmoved
+validation_checkpoint("M9-LAB-05", "embedding, norms and block are the package's", passed)
 
 
 # %% [markdown]
@@ -401,10 +397,8 @@ def package_mask(length, window):
 
 
 pairs = [(length, window) for length in range(2, 30) for window in (1, 2, 5, 13, 29, 40, None)]
-equal = [torch.equal(sees(*pair), package_mask(*pair)) for pair in pairs]
-print(f"{sum(equal)} of {len(equal)} masks are equal")
-passed = all(equal) and all(follows)
-validation_checkpoint("M9-LAB-05", "plan and windows are the package's", passed)
+same_masks = [torch.equal(sees(*pair), package_mask(*pair)) for pair in pairs]
+print(f"{sum(same_masks)} of {len(same_masks)} masks are equal")
 
 
 # %% [markdown]
@@ -431,10 +425,10 @@ def rotation(base, length):
 BASE = {SLIDING: 10_000.0, FULL: 1_000_000.0}
 large = PRESETS["google/gemma-3-4b-pt"]
 package = {kind: model.rotary_embeddings[kind].inverse_frequencies for kind in BASE}
-equal = [same(frequencies(BASE[kind], D), package[kind]) for kind in BASE]
+same_bases = [same(frequencies(BASE[kind], D), package[kind]) for kind in BASE]
 slowed = large.rope(FULL).inverse_frequencies(large.head_dim)[0]
-equal.append(same(frequencies(BASE[FULL], large.head_dim, slowed_by=8), slowed))
-print("local, global, and global of the 4B model:", equal)
+same_bases.append(same(frequencies(BASE[FULL], large.head_dim, slowed_by=8), slowed))
+print("local, global, and global of the 4B model:", same_bases)
 
 # %% [markdown]
 # Why two? A pair that has made a full turn is back where it was: it shows the same angle for several distances, like
@@ -464,9 +458,6 @@ charts.wavelengths(turns_in, *REACH.values())
 # the local base has 66 slow pairs, which is plenty, and 62 quick ones for the neighbours. **Each layer gets the clock
 # that fits what it sees.** (The numbers are in the Gemma 3 report, arXiv 2503.19786: trained on texts of 32,768
 # tokens, and from 4B up the global layers then slowed by 8, to reach 131,072.)
-
-# %%
-validation_checkpoint("M9-LAB-05", "both rotary bases are the package's", all(equal))
 
 # %% [markdown]
 # ## 7 · The whole model
@@ -514,7 +505,10 @@ def tell(model, new_tokens=2 * W + 14, **options):
 
 right_text = tell(model)
 print(textwrap.fill(right_text, 100))
-validation_checkpoint("M9-LAB-05", "our Gemma 3 computes what the package's computes", whole)
+
+passed = whole and all(follows) and all(same_masks) and all(same_bases)
+what = "our Gemma 3 computes what the package's computes"
+validation_checkpoint("M9-LAB-05", what, passed)
 
 # %% [markdown]
 # (The package's model itself is compared with Hugging Face's Transformers, windows and caches included, by the tests
@@ -812,8 +806,8 @@ for what, decoder, cache in broken_caches(exact, W + 12):
 
 # %% [markdown]
 # Position W - 1 is the first that needs a full window, position W the first that something must leave for. **Every
-# test of a sliding cache must decode past the window**; most quick tests end long before. And this is what it looks
-# like when nobody does, with the rotation by slots:
+# test of a sliding cache must decode past the window**; a quick look at a short answer ends before. And this is what
+# it looks like when nobody does, with the rotation by slots:
 
 # %%
 from course_helpers.labs.lab_05 import turned_by_slot
