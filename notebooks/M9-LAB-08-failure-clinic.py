@@ -691,11 +691,10 @@ print(*(f"{source}: {verdict}" for source, verdict in well.items()), sep="\n")
 # %%
 found = {number: triage(patient) for number, patient in patients.items()}
 
-ROW = "{:<18}{:<29}{:<11}{:<13}{}"
-print(ROW.format("patient", "what was done", "noticed", "department", "diagnosis"))
 for number, (layer, department, diagnosis, _) in found.items():
-    short = textwrap.shorten(diagnosis, 36, placeholder=" …")
-    print(ROW.format(str(patients[number]), ADMISSIONS[number].truth, layer, department, short))
+    done = ADMISSIONS[number].truth
+    print(f"{patients[number]!s:<18}{layer:<12}{department:<14}what was done: {done}")
+    print("   ", textwrap.shorten(diagnosis, 100, placeholder=" …"))
 
 stopped = Counter(layer for layer, *_ in found.values())
 print("\nstopped by", ", ".join(f"{layer}: {stopped[layer]}" for layer in LOOKS))
@@ -717,19 +716,13 @@ same = ours == theirs
 validation_checkpoint("M9-LAB-08", "our five looks stop where the package's stop", same)
 
 # %% [markdown]
-# ### Three diagnoses in full
-#
-# The table cut them short. Here are three, each of them a classic of an earlier lab: GPT-2's matrices are stored turned over
-# (14, M9-LAB-01); Meta's files keep the rows of queries and keys in pairs (15, M9-LAB-02); a sliding *window* bounds how far a
-# layer looks back (17, M9-LAB-06).
-
-# %%
-for number in ("14", "15", "17"):
-    print(patients[number], "|", ADMISSIONS[number].truth)
-    print(textwrap.indent(textwrap.fill(found[number][2], 90), "  "))
+# Five of these are classics of the earlier labs: GPT-2's matrices are stored turned over (14, M9-LAB-01); Meta's files keep the
+# rows of queries and keys in pairs (15, M9-LAB-02); the window bounds how far a layer looks back (17, M9-LAB-06); Gemma's
+# norms multiply by 1 + weight (18, M9-LAB-05); a head, the matrix that makes scores of a token's last state, is *tied* when it
+# is the embedding itself (09, M9-LAB-03).
 
 # %% [markdown]
-# ### And one that is wrong
+# ### One that is wrong
 #
 # Look at 20. The debugger found the right *place*, and told the wrong *story*: it knows many mistakes, and takes what it does
 # not know for weights of another training. A person looks further. If these are not block 0's weights, whose are they?
@@ -891,8 +884,7 @@ def count_rows(folder):
 
 
 # %% [markdown]
-# Every other cure is a line. (The *head*, 09, is the matrix that turns a token's last state into scores; a *tied* one is the
-# embedding itself.)
+# Every other cure is a line:
 
 # %%
 MEND = {

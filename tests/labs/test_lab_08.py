@@ -65,7 +65,7 @@ def test_every_patient_is_ill_where_it_should_be(number, tmp_path):
     case = ALL[number]
     patient = admit(tmp_path, {number: case})[number]
     if case.department in (TOKENIZER, SILENT) and number not in ("02", "13"):
-        assert off_by(patient.folder) > 0.001
+        assert off_by(patient.folder, first=3) > 0.0005
     else:
         assert validate_checkpoint(patient.folder, patient.dtype).failed in LAYERS[case.department]
     assert different_files(patient.folder, BUNDLED / case.source)
@@ -301,7 +301,7 @@ def harm(folder):
 
 
 def catches(folder):
-    return off_by(folder) > 0.0005
+    return off_by(folder, first=3) > 0.0005
 
 
 def of_one_number(folder):
@@ -317,7 +317,7 @@ def of_bytes(folder):
 
 
 def deaf(folder):
-    return off_by(folder) > 0.01
+    return off_by(folder, first=3) > 0.01
 
 
 def without_its_tokenizer(folder):
@@ -326,8 +326,8 @@ def without_its_tokenizer(folder):
 
     card = json.loads((folder / "card.json").read_text())["baseline"]
     family = "tiny-llama3" if "llama" in (folder / "config.json").read_text() else "tiny-qwen3"
-    found, _ = losses(load_model(folder, torch.float32), load_tokenizer(family), card["texts"])
-    return max(abs(now - then) for now, then in zip(found, card["loss_per_text"], strict=True)) > 0.0005
+    found, _ = losses(load_model(folder, torch.float32), load_tokenizer(family), card["texts"][:1])
+    return abs(found[0] - card["loss_per_text"][0]) > 0.0005
 
 
 def strict(folder):
