@@ -41,9 +41,12 @@ def new_figure(width: float = 8.0, height: float = 3.0, **options) -> tuple["Fig
 def show(figure: "Figure", alt: str) -> "Image":
     """The figure as a picture with a description for those who cannot see it; the last line of a cell."""
     from IPython.display import Image
+    from PIL.Image import open as open_picture
 
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=80 * 2, facecolor=figure.get_facecolor())
+    drawn, buffer = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=80 * 2, facecolor=figure.get_facecolor())
+    # 256 colours are all that a drawing has, and a third of the bytes: notebooks are kept with their pictures.
+    open_picture(drawn).convert("RGB").quantize(256, dither=0).save(buffer, "PNG", optimize=True)
     return Image(data=buffer.getvalue(), width=round(figure.get_figwidth() * 80), alt=alt)
 
 
