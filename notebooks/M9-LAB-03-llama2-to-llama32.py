@@ -1344,8 +1344,8 @@ check_grouped_attention(grouped_attention)
 # `rope_type`, in old files just `type`:
 #
 # ```text
-# {"head_dim": 64, "rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3", "factor": 32.0, ...}}
-# {"head_dim": 64, "rope_parameters": {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 32.0, ...}}
+# {"rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3", "factor": 32.0, ...}}
+# {"rope_parameters": {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 32.0, ...}}
 # ```
 #
 # Write the frequencies for all of them. A kind that is neither `llama3` nor `default` must be refused with a
