@@ -4,8 +4,7 @@ import functools
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import torch
 
@@ -30,7 +29,7 @@ def load_model(
     device: torch.device | str = "cpu",
     strategy: str = "stream",
     *,
-    config: Mapping[str, Any] | None = None,
+    config: object = None,
     revision: str | None = None,
     verify: bool = False,
     backend: str = "auto",
@@ -74,7 +73,7 @@ def load_weights(
     model: LanguageModel,
     source: object,
     *,
-    config: Mapping[str, Any] | None = None,
+    config: object = None,
     revision: str | None = None,
     verify: bool = False,
 ) -> LoadReport:

@@ -142,9 +142,18 @@ class Checkpoint:
         self.close()
 
 
+def as_in_json(config: object) -> Mapping[str, Any] | None:
+    """What config.json would say: of one of our configs, of one of Transformers', or of a mapping that says it already.
+    None for anything else."""
+    for conversion in ("to_hf", "to_dict"):
+        if hasattr(config, conversion):
+            return getattr(config, conversion)()
+    return config if isinstance(config, Mapping) else None
+
+
 def open_checkpoint(
     source: object,
-    config: Mapping[str, Any] | None = None,
+    config: object = None,
     revision: str | None = None,
     *,
     dtype: torch.dtype | None = None,
@@ -155,17 +164,17 @@ def open_checkpoint(
     `source`: a folder in Hugging Face's layout or in Meta's (consolidated.*.pth with params.json, also in a subfolder
     "original"; where there are both, Hugging Face's is taken) or in OpenAI's (model.ckpt.index and model.ckpt.data-*
     with hparams.json; "folder/model.ckpt" will do, too), a single weight file, the name of a bundled checkpoint
-    ("tiny-gpt2"), a hub id ("openai-community/gpt2"), a live Transformers model, or a state dict. `config` is for
-    sources that carry none, and goes before what they carry. `revision`: a branch, tag or commit of a hub model; what
-    is opened is one commit, and `origin` names it. `dtype` and `device` are for the check of memory before a download.
+    ("tiny-gpt2"), a hub id ("openai-community/gpt2"), a live Transformers model, or a state dict. `config`, a mapping,
+    one of our configs or one of Transformers', is for sources that carry none, and goes before what they carry.
+    `revision`: a branch, tag or commit of a hub model; what is opened is one commit, and `origin` names it. `dtype` and
+    `device` are for the check of memory before a download.
     Raises CheckpointError for anything missing, damaged, unsafe or not recognised.
     """
+    config = as_in_json(config)
     if isinstance(source, nn.Module):
         live = getattr(source, "config", None)
-        foreign = hasattr(live, "to_dict")  # a model of transformers, and not one of ours
-        found = live.to_dict() if foreign else live.to_hf() if hasattr(live, "to_hf") else None
-        format = "transformers" if foreign else "state_dict"
-        return Checkpoint(format, [MemoryTensors(source.state_dict())], config or found, "live model")
+        format = "transformers" if hasattr(live, "to_dict") else "state_dict"  # ours have to_hf
+        return Checkpoint(format, [MemoryTensors(source.state_dict())], config or as_in_json(live), "live model")
     if isinstance(source, Mapping):
         return Checkpoint("state_dict", [MemoryTensors(source)], config, "state dict")
     path = resolve(source, revision, dtype=dtype, device=device)

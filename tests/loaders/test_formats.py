@@ -143,3 +143,11 @@ def test_an_open_checkpoint_lists_and_reads_every_tensor(family, format, written
 def test_an_unknown_strategy_is_refused():
     with pytest.raises(ValueError, match="unknown strategy 'fast'; there are: naive, sequential, mmap, stream"):
         load_model("nowhere", strategy="fast")
+
+
+@every_family
+def test_a_config_is_taken_as_a_mapping_as_ours_and_as_that_of_transformers(family):
+    model = expected(family)[0]
+    for config in (model.config, model.config.to_hf(), reference(family).config):
+        again = load_model(reference(family).state_dict(), config=config)
+        assert again.config == model.config and same_parameters(again, model)
