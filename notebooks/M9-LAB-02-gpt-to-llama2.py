@@ -1279,10 +1279,14 @@ checkpoint.close()
 # %% [markdown]
 # ## Exercises
 #
-# Each exercise has a check that tells you what is wrong, not only that something is. The solutions are in the folded
-# cells (click the three dots). A folded cell replaces your function when it is run, so leave it out while you try: run
-# your own cell, then the check.
-#
+# Each has a check that tells you what is wrong, not only that something is. Write your function, run its cell, then the
+# check.
+
+# %% [markdown] tags=["solution-note"]
+# The solutions are in the folded cells (click the three dots). A folded cell replaces your function when it is run, so
+# leave it out while you try.
+
+# %% [markdown]
 # ### Exercise 1 · RMSNorm, in half precision, too
 #
 # Write stage 1's norm as a function. New is the type: real Llamas run in `bfloat16`, numbers with about three digits.

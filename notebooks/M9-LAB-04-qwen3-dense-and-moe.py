@@ -1054,10 +1054,14 @@ record_results(
 # %% [markdown]
 # ## Exercises
 #
-# Each exercise has a check that tells you what is wrong, not only that something is. The solutions are in the folded cells (click
-# the three dots). Try first. A folded cell replaces your function when it is run, so leave it out while you try: run your own cell,
-# then the check.
-#
+# Each has a check that tells you what is wrong, not only that something is. Write your function, run its cell, then the
+# check.
+
+# %% [markdown] tags=["solution-note"]
+# The solutions are in the folded cells (click the three dots). A folded cell replaces your function when it is run, so
+# leave it out while you try.
+
+# %% [markdown]
 # ### Exercise 1 · Active parameters
 #
 # Say how many parameters of a mixture are active for one token: all but those of the experts that are not asked. Some checkpoints

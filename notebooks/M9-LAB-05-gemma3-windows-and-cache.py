@@ -1006,10 +1006,14 @@ record_results(
 # %% [markdown]
 # ## Exercises
 #
-# Each has a check that tells you what is wrong, not only that something is. The solutions are in the folded cells
-# (click the three dots). A folded cell replaces your function when it is run, so leave it out while you try: run your
-# own cell, then the check.
-#
+# Each has a check that tells you what is wrong, not only that something is. Write your function, run its cell, then the
+# check.
+
+# %% [markdown] tags=["solution-note"]
+# The solutions are in the folded cells (click the three dots). A folded cell replaces your function when it is run, so
+# leave it out while you try.
+
+# %% [markdown]
 # ### Exercise 1 · The mask of a local layer
 #
 # Write it without looking at section 5: a tensor of True and False, `length` x `length`, a row for each query, True
