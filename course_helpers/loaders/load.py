@@ -84,6 +84,7 @@ def load_weights(
     say what the model's own config says.
     """
     started = time.perf_counter()
+    check_has_memory(model)
     with open_checkpoint(source, config, revision, dtype=model.dtype, device=model.device) as checkpoint:
         if checkpoint.config is not None:
             check_same_config(checkpoint, model.config)
@@ -92,6 +93,21 @@ def load_weights(
             staged = deque(job.parameters(ahead.take))
         exchange(model, staged)
         return report(job, model, "all or nothing", time.perf_counter() - started)
+
+
+def check_has_memory(model: LanguageModel) -> None:
+    """Refuse a model that is empty, or half empty: copying into the meta device does nothing, and says nothing. Raises
+    CheckpointError."""
+    for name, parameter in model.named_parameters():
+        if parameter.is_meta:
+            raise CheckpointError(
+                "the model in hand has no memory for its weights",
+                tensor=name,
+                expected="a parameter with values to replace",
+                found="a parameter on the meta device",
+                cause="the model was built on the meta device, and not filled, or not all of it",
+                next_step="load it with load_model, or give it memory first: model.to_empty(device='cpu')",
+            )
 
 
 @torch.no_grad()

@@ -145,6 +145,22 @@ def test_a_read_that_fails_half_way_gives_no_model(family, strategy, tmp_path, m
     assert torch.get_default_dtype() == torch.float32
 
 
+@pytest.mark.parametrize("empty", ["all", "one"])
+def test_a_model_without_memory_is_not_filled_and_says_so(empty):
+    source = theirs(EXAMPLES["llama3"])
+    if empty == "all":
+        with torch.device("meta"):
+            model = ours(EXAMPLES["llama3"])
+    else:
+        model = ours(EXAMPLES["llama3"])
+        model.blocks[1].to("meta")
+    with pytest.raises(CheckpointError, match="no memory for its weights") as refusal:
+        load_weights(model, source)
+    assert model.get_parameter(refusal.value.tensor).is_meta
+    load_weights(model.to_empty(device="cpu"), source)
+    assert same_parameters(model, load_model(source))
+
+
 def weights_in(folder):
     return next(path for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".bin"))
 
