@@ -148,12 +148,8 @@ def test_a_read_that_fails_half_way_gives_no_model(family, strategy, tmp_path, m
 @pytest.mark.parametrize("empty", ["all", "one"])
 def test_a_model_without_memory_is_not_filled_and_says_so(empty):
     source = theirs(EXAMPLES["llama3"])
-    if empty == "all":
-        with torch.device("meta"):
-            model = ours(EXAMPLES["llama3"])
-    else:
-        model = ours(EXAMPLES["llama3"])
-        model.blocks[1].to("meta")
+    model = ours(EXAMPLES["llama3"])
+    (model if empty == "all" else model.blocks[1]).to("meta")
     with pytest.raises(CheckpointError, match="no memory for its weights") as refusal:
         load_weights(model, source)
     assert model.get_parameter(refusal.value.tensor).is_meta
