@@ -1240,10 +1240,14 @@ print("cleaned up:", not workspace.exists())
 # %% [markdown]
 # ## Exercises
 #
-# Each has a check that tells you what is wrong, not only that something is. The solutions are in the folded cells
-# (click the three dots). A folded cell replaces your function when it is run, so leave it out while you try: run your
-# own cell, then the check.
-#
+# Each has a check that tells you what is wrong, not only that something is. Write your function, run its cell, then the
+# check.
+
+# %% [markdown] tags=["solution-note"]
+# The solutions are in the folded cells (click the three dots). A folded cell replaces your function when it is run, so
+# leave it out while you try.
+
+# %% [markdown]
 # ### Exercise 1 · What does sharing save?
 #
 # How many bytes of cache does a model save, for one text of `length` tokens, because its query heads share key/value

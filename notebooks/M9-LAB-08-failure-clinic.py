@@ -986,10 +986,14 @@ record_results(
 # %% [markdown]
 # ## Exercises
 #
-# Each has a check that tells you what is wrong, not only that something is. The solutions are in the folded cells (click the
-# three dots). A folded cell replaces your function when it is run, so leave it out while you try: run your own cell, then
-# the check.
-#
+# Each has a check that tells you what is wrong, not only that something is. Write your function, run its cell, then the
+# check.
+
+# %% [markdown] tags=["solution-note"]
+# The solutions are in the folded cells (click the three dots). A folded cell replaces your function when it is run, so
+# leave it out while you try.
+
+# %% [markdown]
 # ### Exercise 1 · The transposed squares
 #
 # A square matrix that was taken transposed (rows for columns) fits everywhere. Find them all: given two models of one config,
