@@ -982,10 +982,14 @@ print("cleaned up:", not workspace.exists())
 # %% [markdown]
 # ## Exercises
 #
-# Each has a check that tells you what is wrong, not only that something is. The solutions are in the folded cells
-# (click the three dots). A folded cell replaces your function when it is run, so leave it out while you try: run your
-# own cell, then the check.
-#
+# Each has a check that tells you what is wrong, not only that something is. Write your function, run its cell, then the
+# check.
+
+# %% [markdown] tags=["solution-note"]
+# The solutions are in the folded cells (click the three dots). A folded cell replaces your function when it is run, so
+# leave it out while you try.
+
+# %% [markdown]
 # ### Exercise 1 · The loss of a batch
 #
 # This time the batch holds whole texts of different lengths, filled up at the right with padding. `ids_BT` are the tokens,
