@@ -456,7 +456,7 @@ charts.caught(counts, len(tiny))
 # was given, token 2 happens to be a special one as well. Nothing looks wrong, until the known answers are asked.
 #
 # The last row answers the question. A factor leaves the order of the tokens alone, so the greedy text is the pinned
-# one, word for word, and yet every probability is wrong: whoever samples from this model, or trains it further, has
+# one, word for word, and yet the probabilities are wrong: whoever samples from this model, or trains it further, has
 # another model. **A text that looks right is not enough; the loss is.** And the row of the exchanged layers shows why
 # the known answers are needed at all: the model agrees with itself in every way, and writes nonsense.
 
@@ -468,7 +468,9 @@ for fault, name in first.items():
 
 staircase = list(first.values()) == names
 none_escapes = all("RED" in row.values() for rows in broken.values() for row in rows)
-print("broken models that pass every check:", 0 if none_escapes else "some")
+print("every broken model is seen:", none_escapes)
+print("Llama 2 ends texts with:", *load_tokenizer("tiny-llama2").stop_ids)
+print("special in Gemma 3:     ", *sorted(load_tokenizer("tiny-gemma3").special_ids))
 staircase_holds = staircase and none_escapes
 validation_checkpoint("M9-LAB-09", "each check sees what no earlier one does", staircase_holds)
 
@@ -528,7 +530,7 @@ for check, (fault, values) in AIMED.items():
     if check == "loss":
         rows["loss: epsilon x 10"] = [off / ROOM["loss"] for off in quiet]
     rows[f"{check}: {fault}"] = [value / ROOM[check] for value in values]
-unit = "one is 5e-5 of the largest logit (cached, batched), 0.0005 nats (loss)"
+unit = "one tolerance: 5e-5 of the largest logit (cached, batched), 0.0005 nats (loss)"
 charts.margins(rows, unit)
 
 # %% [markdown]
@@ -1057,8 +1059,8 @@ def whole_range(model):
 # %%
 from course_helpers.labs.lab_09_exercises import check_whole_range
 
-print("sees the patient:", not whole_range(patient.model))
 check_whole_range(whole_range, lambda: load_model("tiny-gpt2", torch.float32))
+print("sees the patient:", not whole_range(patient.model))
 
 
 # %% [markdown]
@@ -1097,8 +1099,8 @@ def what_differs(old, new):
 # %%
 from course_helpers.labs.lab_09_exercises import check_what_differs
 
-print("the two runs of section 10:", what_differs(one, other))
 check_what_differs(what_differs)
+print("the two runs of section 10:", what_differs(one, other))
 
 # %%
 shutil.rmtree(workspace)

@@ -149,7 +149,9 @@ def margins(rows: Mapping[str, Sequence[float]], unit: str) -> "Image":
     ax.text(1.01, -0.72, "red", transform=ax.get_yaxis_transform(), va="center", fontsize=9, color=CHARCOAL)
     ax.set_yticks(range(len(rows)), list(rows))
     ax.set(xscale="log", ylim=(len(rows) - 0.5, -1))
-    ax.set_xlabel("distance, in tolerances", color=CHARCOAL, fontsize=9, loc="left")
+    exact = any(value == 0 for values in rows.values() for value in values)
+    note = f" (dots at {FLOOR:g}: equal to the last bit)" if exact else ""
+    ax.set_xlabel("distance, in tolerances" + note, color=CHARCOAL, fontsize=9, loc="left")
     ax.set_title(unit, color=NAVY, fontsize=9.5)
     ax.grid(axis="x", color=SOFT_GREY, zorder=0)
     return show(sign(figure, ax), f"Dots on a logarithmic axis, one a model, in tolerances. {'; '.join(told)}.")
@@ -179,7 +181,7 @@ def ranges(measured: Mapping[str, Mapping[str, float]], loss_range: Mapping[str,
     axes[2].set_xlim(0, fastest * 1.3)
     titles = (
         "loss, nats per token\nband: allowed, dot: found",
-        "memory, MiB in float32\ndark: weights, gold: cache of 256",
+        "memory, MiB: weights (dark),\n256 tokens of cache (gold)",
         "tokens per second\nmeasured, one text, cached",
     )
     for ax, title in zip(axes, titles, strict=True):
