@@ -40,14 +40,6 @@ def test_every_lab_is_in_readme_and_runbook_in_order():
         assert f"(notebooks/{lab.notebook.name})" in texts["README.md"]
 
 
-def test_the_runbook_names_every_validation_checkpoint():
-    for lab in LABS:
-        for checkpoint in re.findall(
-            r'validation_checkpoint\("[^"]+", "([^"]+)"', lab.source.read_text(encoding="utf-8")
-        ):
-            assert checkpoint in texts["runbook.md"]
-
-
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
 def test_the_readme_has_the_figures_of_every_card(family):
     card = json.loads((FOLDERS[family.tiny] / "card.json").read_text())
