@@ -20,7 +20,7 @@
 # **At the end you will be able to**
 #
 # - say what Qwen3 changes in Llama 3's attention, and show what QK-norm protects from;
-# - write a KV cache, and foretell what it saves in work and what it costs in memory;
+# - write a KV cache, and predict what it saves in work and what it costs in memory;
 # - write a mixture-of-experts layer, and count the parameters it holds and those that one token uses;
 # - read a router: which expert gets which tokens, and how evenly the work is shared;
 # - compare variants fairly: same prompts, same settings, same texts, then speed and memory.
@@ -41,7 +41,7 @@ figures.four_variants()
 # ## 1 · One switch, two models
 #
 # Both models come with the lab. They learned the same stories and have the same tokenizer. With a network, set the environment
-# variable `COURSE_CHECKPOINTS` to `hub`, and the dense one is Qwen's own (have 8 GB of memory). The released mixture takes 61 GB
+# variable `COURSE_CHECKPOINTS` to `hub`, and the dense one is Qwen's own (8 GB of memory). The released mixture takes 61 GB
 # in 16 bits and twice as much here: if you have that, write its name into the dictionary.
 
 # %%
@@ -93,6 +93,7 @@ MEANING = {
     "norm_topk_prob": "whether the weights of those asked are scaled to sum to 1",
 }
 configs = {kind: model.config.to_hf() for kind, model in models.items()}
+print(f"{'':<22}{'dense':>10}{'MoE':>11}")
 for name, meaning in MEANING.items():
     one, other = (str(config.get(name, "-")) for config in configs.values())
     print(f"{name:<22}{one:>10}{other:>11}   {meaning}")
@@ -101,9 +102,9 @@ for name, meaning in MEANING.items():
 # Eight experts, each a third as wide as an ordinary feed-forward, two of them asked for each token. (`intermediate_size` is for
 # layers without experts; this mixture has none.) Everything above the last four lines has nothing to do with experts.
 #
-# The table that this lab fills: parameters **held** in memory, parameters **active** for one token, whether **texts** are alike,
-# **vectors** computed to write up to the 50th token, and the bytes of a **cache** for 256 tokens. Beside it grows a list of
-# **checks**, the same for both models.
+# The table that this lab fills: parameters **held** in memory, parameters **active** for one token, how many **texts** are alike
+# with and without cache, **vectors** computed to write up to the 50th token, and the bytes of a **cache** for 256 tokens. Beside
+# it grows a list of **checks**, the same for both models.
 
 # %%
 from course_helpers.labs.lab_04 import variant_table
@@ -123,6 +124,9 @@ print(variant_table(variants, COLUMNS))
 # A comparison is fair if only one thing differs. So all variants get the same three prompts and the same settings: **greedy**
 # (always the likeliest next token, so that nothing is left to chance), as many new tokens at most, the same **stop id** (the
 # token that ends a text). They run here, with a clock beside them; the lab looks at texts, work, memory and speed in turn.
+#
+# With and without cache, nothing else differs, and texts must be equal. Dense and mixture differ in their width, too, so we compare
+# their sizes, work and loss, and not their texts.
 
 # %%
 from course_helpers.labs.lab_04 import decode_all
@@ -165,7 +169,7 @@ print("head sizes of all released Qwen3:", {config.head_dim for config in preset
 # %% [markdown]
 # In Qwen3 `head_dim` is a field of its own, and 128 everywhere. Only for some sizes (the 8B, for one) does the old rule give the
 # right number. `attention.output`, the matrix behind the heads, brings the wider vector back to the width. If the
-# rule is applied to the small one, the shapes give it away; the loader names the field:
+# rule is applied to the small one, the shapes give it away, and the loader names the tensor:
 
 # %%
 guess = dense.config.hidden_size // dense.config.num_attention_heads
@@ -220,8 +224,8 @@ def queries_and_keys(attention, x_BTE, context, qk_norm=True, factor=1):
 
 
 # %% [markdown]
-# The letters are the shapes: B texts, T tokens, E width, H query heads, K key/value heads, D numbers in a head. The rest of
-# attention is as you know it:
+# The letters are the shapes: B texts, T tokens, E width, H query heads, K key/value heads, D numbers in a head. `context` brings
+# the cosines and sines of the turns. The rest of attention is as you know it:
 
 # %%
 def scores_of(attention, query_BHTD, key_BKTD):
@@ -273,9 +277,9 @@ validation_checkpoint("M9-LAB-04", "attention with QK-norm equals the package's"
 # %% [markdown]
 # ### What it protects from
 #
-# A vector of D numbers with a mean square of 1 has the length $\sqrt D$. The norm's weights *w* lengthen it by the largest of them
-# at most, and RoPE only turns: it changes no length. That goes for queries and keys. So, after the division by $\sqrt D$, no score
-# can be larger than $\sqrt D \cdot \max|w_q| \cdot \max|w_k|$, whatever the matrices are.
+# A vector of D numbers with a mean square of 1 has the length √D. The norm's weights lengthen it by the largest of them at most,
+# and RoPE only turns: it changes no length. That goes for queries and keys. So, after the division by √D, no score can be larger
+# than √D times the largest weight of the query norm times that of the key norm, whatever the matrices are.
 #
 # **Predict, then run.** We multiply the query and key matrices by 2, 4, 8 and 16, as if training had let them grow. What
 # happens to the largest score with QK-norm? And without it?
@@ -309,7 +313,8 @@ charts.score_growth(FACTORS, growth, max(bounds), weight)
 # %% [markdown]
 # With the norm nothing happens: a factor on the matrix is a factor on the vector, and the norm divides it out again. Without
 # it, scores grow with the *square* of the factor (query and key both grow), and soon each query attends to one key only. What
-# does the whole model say to it? We change a copy, and look at its **loss**: the mean surprise per token, in *nats*.
+# does the whole model say to it? We change a copy, and look at its **loss**: the mean surprise per token, in *nats* (minus the
+# natural logarithm of the probability that the model gave to the token that came).
 
 # %%
 from course_helpers.training import text_loss
@@ -352,8 +357,7 @@ for name, value in dense_losses.items():
     print(f"{name:<22} {value:.2f}")
 
 # %% [markdown]
-# Left out, the loss is twice as high, and the model still writes. Code that holds both norms and forgets to use them loads
-# without a word: no shape shows it.
+# Left out, the loss is twice as high. Code that holds both norms and forgets to use them loads without a word: no shape shows it.
 #
 # ### Why before RoPE?
 #
@@ -386,6 +390,10 @@ with torch.no_grad():
     order = {"norm, then RoPE": spread(True), "RoPE, then norm": spread(False)}
 for name, value in order.items():
     print(f"{name}: the same score everywhere: {value < 1e-3}")
+
+# %% [markdown]
+# Norm first. After the turn, each weight of the norm meets another mixture of numbers at every place, and the distance alone no
+# longer decides.
 
 # %%
 bounded = all(value <= max(bounds) for value in growth["with QK-norm"])
@@ -592,19 +600,20 @@ seconds = {kind: seconds_per_token(model, LENGTHS) for kind, model in models.ite
 charts.time_against_length(LENGTHS, seconds)
 
 # %% [markdown]
-# Without a cache the time grows with the text. With it the curve is nearly flat, and not quite: the new token is one vector, but
-# it still looks at every key that is kept.
+# Without a cache the time grows with the text. With it the curve is nearly flat: one new vector, however long the text. (It still
+# looks at every key that is kept; at these sizes that is a small part of the work.)
 
 # %% [markdown]
 # ## 5 · A mixture of experts
 #
 # A **feed-forward** is the part of a layer in which each token is worked on by itself. Qwen3's is a SwiGLU: three matrices,
-# `down(silu(gate(x)) * up(x))`, where SiLU is a smooth bend. In a large model most parameters are there, and a dense model uses
-# all of them for every token. A mixture has many small ones instead, the **experts**, and a **router** that decides who answers.
+# `down(silu(gate(x)) * up(x))`, where SiLU is a smooth bend. Most of a model's parameters are there, and a dense model uses all of
+# them for every token. A mixture has many small ones instead, the **experts**, and a **router** that decides who answers.
 #
 # ### One token by hand
 #
-# First what the experts of the first layer get: a story on its way through that layer, behind attention and norm.
+# First what the experts of the first layer get: a story on its way through that layer, behind attention and norm. (New letters:
+# N tokens in a row, X experts, k of them asked for each token.)
 
 # %%
 with torch.no_grad():
@@ -615,6 +624,10 @@ with torch.no_grad():
     x_NE = block.feed_forward_norm(behind_attention)[0]
 
 layer = block.feed_forward
+named = dense.named_parameters()
+inside = sum(weight.numel() for name, weight in named if "feed_forward." in name)
+share = inside / dense.num_parameters()
+print(f"in feed-forwards: {share:.0%} of the dense model's parameters")
 print("tokens x width:", tuple(x_NE.shape), "  router:", tuple(layer.router.weight.shape))
 
 # %% [markdown]
@@ -625,14 +638,20 @@ print("tokens x width:", tuple(x_NE.shape), "  router:", tuple(layer.router.weig
 # %%
 place = [tokenizers["MoE"].decode([token]) for token in ids].index(" a")
 with torch.no_grad():
-    probabilities = layer.router(x_NE[place]).softmax(dim=-1)
-    top, chosen = probabilities.topk(layer.experts_per_token)
+    scores_X = layer.router(x_NE[place])
+    top, chosen = scores_X.softmax(dim=-1).topk(layer.experts_per_token)
     weights = top / top.sum()
     package_chosen, package_weights = layer.route(x_NE)
 
 routed = torch.equal(chosen, package_chosen[place])
 routed = routed and torch.allclose(weights, package_weights[place])
 print("experts asked:", chosen.tolist(), "  as the package's router says:", routed)
+
+lower_X = (scores_X - 1).index_copy(0, chosen, scores_X[chosen])  # the six others score less
+new_top = lower_X.softmax(dim=-1)[chosen]
+same_weights = torch.allclose(new_top / new_top.sum(), weights)
+same_top = torch.allclose(new_top, top)
+print("the same probabilities:", same_top, "  the same weights:", same_weights)
 
 # %%
 from course_helpers.labs.lab_04 import routing_of
@@ -643,8 +662,8 @@ routings = routing_of(moe, rows)  # for every layer: where all tokens of all sto
 figures.one_token(" a", routings[0], place, weights.tolist())
 
 # %% [markdown]
-# They do not: dividing by the sum takes the others out again. In a checkpoint that does *not* divide, they do. Section 7 returns
-# to this.
+# They do not: if the six others score less, the two become likelier, and dividing by the sum takes that out again. In a checkpoint
+# that does *not* divide, they do. Section 7 returns to this.
 #
 # ### All tokens, in a loop
 #
@@ -674,7 +693,8 @@ with torch.no_grad():
 print("our loop equals the package's layer:", looped)
 
 # %%
-validation_checkpoint("M9-LAB-04", "router and experts equal the package's", routed and looped)
+passed = routed and same_weights and looped
+validation_checkpoint("M9-LAB-04", "router and experts equal the package's", passed)
 
 # %% [markdown]
 # The loop is right and slow: every token waits for the one before. The package sorts the tokens by expert, so that all of an
@@ -712,13 +732,18 @@ def counted(model):
 # of which one row is looked up (a tied one is used again as the head, and so does count).
 
 # %%
+def looked_up(model):
+    """Parameters of an embedding that is not the head as well: of these, one row is used."""
+    tied = model.config.tie_word_embeddings
+    return 0 if tied else model.token_embedding.weight.numel()
+
+
 def held_and_active(model):
     """Parameters held, parameters active, and whether the count inside the model agrees."""
     held = model.num_parameters()
     active = held - resting(model.config)
     norms = sum(parameter.numel() for parameter in model.parameters() if parameter.dim() == 1)
-    looked_up = 0 if model.config.tie_word_embeddings else model.token_embedding.weight.numel()
-    return held, active, counted(model) == active - norms - looked_up
+    return held, active, counted(model) == active - norms - looked_up(model)
 
 
 for kind, model in models.items():
@@ -734,13 +759,14 @@ for kind, model in models.items():
 # **meta device** a tensor has a shape and no memory, so a model of 30 billion parameters can be built, and even run for counting:
 
 # %%
-released = {}
+released, read = {}, {}
 for name in ("Qwen/Qwen3-4B", "Qwen/Qwen3-30B-A3B", "Qwen/Qwen3-32B"):
     family = FAMILIES["qwen3_moe" if "A3B" in name else "qwen3"]
     with torch.device("meta"):
         model = family.model(presets[name])
-    held = model.num_parameters()
-    released[name.removeprefix("Qwen/")] = held, held - resting(model.config)
+    short, held = name.removeprefix("Qwen/"), model.num_parameters()
+    released[short] = held, held - resting(model.config)
+    read[short] = 2 * (released[short][1] - looked_up(model))  # bytes for one token, in 16 bits
     if "A3B" in name:
         large_too = held_and_active(model)[2]
 
@@ -754,11 +780,11 @@ charts.held_and_active(released, 10**9, "billions")
 # %% [markdown]
 # That is what the name says: **30B** to hold, **A3B**, three billion active. It needs the memory of a 32B and the arithmetic of
 # a 3B. When one text is written at a time, the machine mostly waits for weights to arrive from memory, and every active one must
-# come, once a token: 6.7 GB in 16 bits, against 65.5 GB for the dense 32B.
+# come, once a token (of an embedding one row): 6.1 GB in 16 bits, against 64.0 GB for the dense 32B.
 
 # %%
-sixteen_bits = {name: f"{2 * active / 1e9:.1f} GB" for name, (_, active) in released.items()}
-print("to be read for one token:", sixteen_bits)
+for name, size in read.items():
+    print(f"{name:<16} to be read for one token: {size / 1e9:>4.1f} GB")
 as_counted = all(all(check.values()) for check in checks.values()) and large_too
 validation_checkpoint("M9-LAB-04", "active parameters as counted", as_counted)
 
@@ -773,8 +799,9 @@ last = max(routings)
 charts.router_map(tokens[:32], {"first layer": routings[0], "last layer": routings[last]})
 
 # %% [markdown]
-# In the first layer the same word goes the same way: look for the two `a`. In the last it does not. We ask all eight stories: which
-# tokens have an expert that is their first choice in more than half of their uses, in the first layer?
+# In the first layer the same word has the same first choice (the darker frame): look for the two `a`. In the last layer it has not.
+# We ask all eight stories: which tokens have an expert that is their first choice in more than half of their uses, in the first
+# layer?
 
 # %%
 from course_helpers.labs.lab_04 import favourites
@@ -784,8 +811,9 @@ for expert, liked in favourites(tokens, routings[0]).items():
     print(f"expert {expert}: {words}")
 
 # %% [markdown]
-# An expert of *her*, *he* and *his*, one of *it* and *the*, one of the full stop: kinds of words, found by training alone, and not
-# subjects, as the name *expert* suggests. (The report on Mixtral, arXiv 2401.04088, found no subjects in a large one, either.)
+# One expert for *her*, *he* and *his*, one for *the* and *it*, one for full stops: some have found a kind of word, by training
+# alone; others, such as expert 3, have no theme that one could name. None has a subject, as the name *expert* suggests. (The
+# report on Mixtral, arXiv 2401.04088, found no subjects in a large one, either.)
 #
 # **Predict, then run.** Deeper layers know more about the context of a token. If you only know the token, and guess the expert
 # that it goes to most often, how often are you right, in the first layer and in the last? (Tokens used three times or more.)
@@ -818,7 +846,7 @@ for number, routing in routings.items():
     print(f"layer {number}: from {least:.1f} to {most:.1f} times the even share")
 
 # %% [markdown]
-# Far from it: in three of four layers one expert has about twice its share, and in layer 1 another is nearly idle. On one machine
+# Far from it: in three of four layers one expert has about twice its share, and in layer 1 another has a fifth. On one machine
 # nobody notices. On many, each with some of the experts, everybody waits for the busiest; and an idle expert is memory for
 # nothing. Large mixtures are therefore trained with a second loss that rewards even work (Qwen3's report names a *global-batch
 # load balancing loss*). Ours was trained without one: this is what routers do when they are left alone.
@@ -1006,9 +1034,9 @@ print("the chat model's stop:       ", len(wrong_end), "tokens, which go on:")
 print(textwrap.fill("..." + tokenizer.decode(wrong_end[len(right_end) - 8 :]), 96))
 
 # %% [markdown]
-# It never meets that stop. The story ends, and the model, asked to go on, writes pieces of others until the limit. The files of a
-# Qwen3 and of its `-Base` twin differ in little else: take the tokenizer from the same folder as the weights. And if a model talks
-# without end, look at its stop ids before you look at its weights.
+# It never meets that stop. The story ends, and the model, asked to go on, writes pieces of others until the limit. Both tokenizers
+# cut a text into the same ids, so no such test shows a mix-up: take the tokenizer from the same folder as the weights. And if a
+# model talks without end, look at its stop ids before you look at its weights.
 
 # %%
 longer = len(direct) > len(thinking) and direct.startswith(thinking)
@@ -1043,11 +1071,11 @@ record_results(
 #   longer with its square; memory grows by 2 x layers x key/value heads x head size numbers for each token.
 # - A **mixture of experts** replaces the feed-forward. It is *held* whole and *used* in part; cache and attention do not notice.
 # - The **router** is a softmax over all experts, the likeliest few, and, if the config says so, weights that sum to 1.
-# - Routers are not fair by themselves, and what an expert likes in the first layer is kinds of words.
+# - Routers are not fair by themselves. In the first layer the word decides who answers; deeper, its context does, too.
 # - Same prompts, same settings, same texts: then compare speed and memory.
 #
 # **You can now** run any Qwen3 in four variants and prove that they agree; write the cache, the norm, the router and the experts;
-# foretell memory, work and active parameters from a config; and find routing mistakes that no text shows.
+# predict memory, work and active parameters from a config; and find routing mistakes that no text shows.
 #
 # **Next:** M9-LAB-05, where Gemma 3 keeps its cache from growing.
 

@@ -39,7 +39,13 @@ def check_dispatch(dispatch: Dispatch) -> None:
 
     chosen_Nk, weight_Nk = right_weights(scores_NX, 2, normalize=True)
     ask = CountingExperts()
-    found = answer(dispatch, x_NE.clone(), chosen_Nk.clone(), weight_Nk.clone(), ask, EXPERTS)
+    given_NE = x_NE.clone()
+    found = answer(dispatch, given_NE, chosen_Nk.clone(), weight_Nk.clone(), ask, EXPERTS)
+    hint(
+        not torch.equal(given_NE, x_NE),
+        "x_NE has changed, so that later experts were asked about other vectors: sum up in a tensor of its own "
+        "(torch.zeros_like(x_NE))",
+    )
     hint(not isinstance(found, Tensor), f"expected a tensor, got a {type(found).__name__}")
     shape = tuple(found.shape)
     hint(shape != x_NE.shape, f"one answer for each token: expected shape {tuple(x_NE.shape)}, got {shape}")

@@ -157,6 +157,11 @@ def hint_about_weights(scores_NX: Tensor, chosen_Nk: Tensor, weight_Nk: Tensor, 
         "Softmax over all experts first, then choose",
     )
     hint(normalize and same(other), f"{case}: the weights of a token do not sum to 1: divide them by their sum")
+    again = scattered(right_chosen, right_weights(scores_NX, k, False)[1].softmax(dim=-1), experts)
+    hint(
+        normalize and same(again),
+        f"{case}: a second softmax makes a sum of 1, too, but other weights: divide by the sum instead",
+    )
     hint(
         normalize and torch.allclose(found, other / other.sum(), atol=1e-5),
         f"{case}: you divided by the sum over all tokens; each token has a sum of its own (dim=-1, keepdim=True)",

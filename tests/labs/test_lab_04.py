@@ -125,6 +125,11 @@ def divided_by_all(scores_NX, k, normalize):
     return chosen, weight / weight.sum() if normalize else weight
 
 
+def softmax_twice(scores_NX, k, normalize):
+    chosen, weight = right_weights(scores_NX, k, False)
+    return chosen, weight.softmax(dim=-1) if normalize else weight
+
+
 def in_order_of_experts(chosen, weight):
     chosen, order = chosen.sort(dim=-1)
     return chosen, weight.gather(1, order)
@@ -173,6 +178,14 @@ def token_by_token(x, chosen, weight, ask, experts):
         for number, share in zip(chosen[n], weight[n], strict=True):
             answer[n] += share * ask(int(number), x[n : n + 1])[0]
     return answer
+
+
+def into_its_own_input(x, chosen, weight, ask, experts):
+    for number in range(experts):
+        token, place = (chosen == number).nonzero(as_tuple=True)
+        if len(token):
+            x[token] += weight[token, place][:, None] * ask(number, x[token])
+    return x
 
 
 def asks_nobodys(x, chosen, weight, ask, experts):
@@ -253,6 +266,7 @@ def test_right_answers_pass(check, right, capsys):
         (check_route, routes(normalized=True), "normalize=False: the weights of each token sum to 1"),
         (check_route, routes(normalized=False), "normalize=True: the weights of a token do not sum to 1"),
         (check_route, divided_by_all, "sum over all tokens"),
+        (check_route, softmax_twice, "a second softmax"),
         (check_route, routes(change=lambda chosen, weight: (chosen.sort(dim=-1)[0], weight)), "not side by side"),
         (check_route, routes(change=lambda chosen, weight: (chosen, weight + 0.01)), "are not the softmax"),
         (check_dispatch, empty, "still empty"),
@@ -270,6 +284,7 @@ def test_right_answers_pass(check, right, capsys):
         (check_dispatch, lambda *all: sorted_dispatch(*all, back=False), "in the experts' order"),
         (check_dispatch, lambda *all: sorted_dispatch(*all, weights_back=False), "their weights are in the experts'"),
         (check_dispatch, dispatches(skip=0), "is an expert left out"),
+        (check_dispatch, into_its_own_input, "a tensor of its own"),
         (check_dispatch, counted_from_another_token, "1 of 9 tokens are wrong"),
         (check_dispatch, lambda x, *others: x * 3 + 1, "mixed up"),
         (check_dispatch, dispatches(select=False), "saves nothing"),
