@@ -32,10 +32,10 @@ from course_helpers.labs import lab_02_figures as figures
 figures.two_models()
 
 # %% [markdown]
-# Read the picture from below; what is gold has changed. Both models turn **tokens** (pieces of text) into vectors, let
-# a pile of equal **blocks** work on them, and end in scores for the next token. In a block, **attention** lets a token
-# gather from those before it, and a **feed-forward** part works on each token alone; both *add* what they find to the
-# vector that runs through. A **norm** before each brings that vector to a fixed size.
+# Read the picture from below; gold is what the seven changes touch. Both models turn **tokens** (pieces of text) into
+# vectors, let a pile of equal **blocks** work on them, and end in scores for the next token. In a block, **attention**
+# lets a token gather from those before it, and a **feed-forward** part works on each token alone; both *add* what they
+# find to the vector that runs through. A **norm** before each brings that vector to a fixed size.
 #
 # From 2019 to 2023 that plan did not change. Seven parts of it did, and their numbers are the stages of this lab. The
 # classic mistake is to make all seven changes at once, run it, get nonsense, and not know which of them was wrong. So
@@ -295,8 +295,8 @@ validation_checkpoint("M9-LAB-02", "the small GPT-2 equals the package's", same)
 # 3. **the shape**: one row of logits for every token;
 # 4. **causal**: another last token changes no logit before it;
 # 5. **connected**: a gradient (which way to move in training) reaches every parameter, so none is left lying unused;
-# 6. **the first loss**. The **loss** is the mean surprise per token, in nats: the negative logarithm of the probability
-#    that the model gave to the token that came. A fresh model knows nothing, so it should be near $\ln V$, the surprise
+# 6. **the first loss**. The **loss** is the mean surprise per token, in *nats*: minus the natural logarithm of the
+#    probability that the model gave to the token that came. A fresh model knows nothing, so it should be near $\ln V$, the surprise
 #    of guessing among *V* tokens. Far above it: the model is sure of itself without a reason.
 
 # %%
@@ -332,7 +332,7 @@ def milestone(name, recipe, predicted):
     before = LEDGER[-1] if LEDGER else Stage("", recipe, count(model), 0, 0.0, 0)
     change, first_loss = count(model) - before.parameters, loss(model, ids)
     checks = {
-        "one change": len(changed_fields(before.recipe, recipe)) == bool(LEDGER),
+        "one change": len(changed_fields(before.recipe, recipe)) == (1 if LEDGER else 0),
         "parameters as predicted": change == predicted,
         "shape": model(ids).shape == (*ids.shape, recipe.vocab),
         "causal": sees_only_the_past(model, ids),
@@ -350,13 +350,14 @@ print(f"guessing: {math.log(gpt2.vocab):.2f}")
 milestone("GPT-2", gpt2, predicted=0)
 
 # %% [markdown]
-# A check that cannot fail proves nothing. Two bad stages: a wrong prediction, and two changes at once. And a mistake
-# that the sixth check is for: torch's own first weights for an embedding (a standard deviation of 1) under a tied head.
+# A check that cannot fail proves nothing. Two bad stages: a wrong prediction, and two changes at once that no count
+# shows. And a mistake that the sixth check is for: torch's own first weights for an embedding (a standard deviation of
+# 1) under a tied head.
 
 # %%
 for what, recipe, predicted in (
-    ("a wrong prediction", replace(gpt2, bias=False), -1),
-    ("two changes at once", replace(gpt2, bias=False, activation=F.silu), 0),
+    ("a wrong prediction", replace(gpt2, layers=gpt2.layers + 1), 0),
+    ("two changes at once", replace(gpt2, heads=2 * gpt2.heads, eps=1e-6), 0),
 ):
     try:
         milestone(what, recipe, predicted)
@@ -467,7 +468,8 @@ milestone("activation: SiLU", bend, predicted=0)
 # None. So here is a stage that leaves *no trace* in a file: no shape, no name, no count. What if somebody makes this
 # change and forgets that the weights were trained with the other bend?
 #
-# **Predict, then run.** The trained GPT-2 with SiLU in the place of GELU. Does it load? What does it write?
+# **Predict, then run.** The trained GPT-2 with SiLU in the place of GELU. Does it load? Does the loss notice? Can one
+# read what it writes?
 
 # %%
 bent = Model(replace(gpt2, activation=silu))
@@ -478,7 +480,7 @@ print()
 show_beginning(tell(bent, "gpt2", PROMPTS[0]))
 
 # %% [markdown]
-# "All keys matched", and words that fall apart. **Weights belong to the architecture that they were trained in, to the
+# "All keys matched", twice the loss, and sentences that fall apart. **Weights belong to the architecture that they were trained in, to the
 # last curve of it.** That is why we convert code, and never a trained model half-way.
 #
 # ## Stage 3 · The biases go
@@ -487,7 +489,7 @@ show_beginning(tell(bent, "gpt2", PROMPTS[0]))
 # bias is small, and large models were reported to train more steadily without any (Google's PaLM, 2022).
 #
 # **Predict, then run.** In one block: four matrices of attention with E outputs each, one of the feed-forward with F
-# outputs, one with E. How many numbers go?
+# outputs, one with E. How many numbers go, in all L blocks?
 
 # %%
 F_gpt2 = gpt2.hidden
@@ -550,15 +552,15 @@ print("equal to the package's:", feed_forward_agrees)
 milestone("feed-forward: gated", gated, predicted=L * E * F_gpt2)
 
 # %% [markdown]
-# A quarter more parameters in our small model, and a third more in a large one, where blocks of 12 E² numbers are
+# Over a quarter more parameters in our small model, and a third more in a large one, where blocks of 12 E² numbers are
 # nearly everything. So Llama pays for the third matrix elsewhere:
 #
 # ## Stage 5 · The feed-forward gets narrower
 #
 # Two matrices of E x 4E hold 8 E² numbers. Three of the same total must be E x 8/3 E. Since 8/3 seldom gives a number
-# that computers like, Meta rounds it up to a multiple, 256 for the large models.
+# that computers like, Meta rounds it up to a multiple: of 256, for 7B and 13B.
 #
-# **Predict, then run.** Llama 2 7B has a width of 4,096. What is its `intermediate_size`?
+# **Predict, then run.** Llama 2 7B has a width E of 4,096. What is its `intermediate_size`, the inner width?
 
 # %%
 def two_thirds_of_four(width, multiple):
@@ -595,12 +597,12 @@ print(f"stages 4 and 5 together: {both_stages:+,}")
 #
 # The numbers of a head are taken in pairs, and each pair is a point on a plane, a hand on a dial. At position *m*, the
 # hand of pair *i* is turned by the angle $m \cdot \theta^{-2i/D}$, where *D* is the size of a head and $\theta$ (the
-# **base**) is 10,000. Pair 0 turns fast, the last one hardly at all, like the hands of a clock:
+# **base**) is 10,000. Pair 0 turns fast, the last pair hardly at all, like the hands of a clock:
 
 # %%
 angle_TP = rotary_angles(gpt2, 101)
 pairs = angle_TP.shape[1]
-shown = [0, pairs // 8, pairs // 3, pairs // 2]
+shown = [0, pairs // 4, pairs // 2, pairs - 1]
 charts.clock_hands(angle_TP, positions=[0, 1, 2, 3, 4, 8, 16, 100], pairs=shown)
 
 # %% [markdown]
@@ -838,7 +840,8 @@ for text in (PROMPTS[0], "Zoe 🦊"):
     print("Llama 2 ", new, "|".join(processor.id_to_piece(id) for id in new), "\n")
 
 # %% [markdown]
-# Both are numbers below the size of the vocabulary, and that is all that they have in common. A wrong number is no
+# (Each � is one byte of the fox, which is no character by itself.) Both are numbers below the size of the vocabulary,
+# and that is all that they have in common. A wrong number is no
 # error for an embedding: it is another word.
 #
 # **Predict, then run.** The same story for the trusted Llama in three encodings: its own; its own without the mark; and
@@ -1200,8 +1203,8 @@ for what in ("both", "rotation", "right"):
         print(textwrap.indent(textwrap.fill(cause.partition(": ")[2], 90), "    "))
 
 # %% [markdown]
-# First the norm, then, after the repair, what attention makes of queries and keys that agree: the rotation. Two
-# questions, two answers.
+# First the norm. Then, after its repair, attention: what comes in is right, its queries and keys agree, and what it
+# makes of them differs. That leaves the rotation, with two rarer causes. Two questions, two answers.
 
 # %%
 blamed = {
@@ -1268,7 +1271,7 @@ checkpoint.close()
 # - Weights belong to their architecture to the last curve. Code is converted; weights are loaded.
 # - Five config fields leave no trace in a file: heads, length, epsilon, activation, base. **Read them, never guess.**
 # - A rotation fits one order of the query and key rows. Hugging Face's are halves, Meta's are pairs; `argsort` leads back.
-# - A large mistake hides a small one from every end-to-end number. **Checks of parts cannot be hidden from.**
+# - A large mistake hides a small one from an end-to-end number. **Check each part, with the right input.**
 #
 # **You can now** convert a model one change at a time; translate its config; predict its size; load its shards into
 # code of your own; tell the two layouts apart; and take apart a conversion that somebody made in one go.

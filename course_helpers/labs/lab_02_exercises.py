@@ -48,7 +48,9 @@ def hint_about_norm(found: Tensor, x: Tensor, weight: Tensor, eps: float) -> Non
     centred = x - x.mean(-1, keepdim=True)
     right = right_norm(x, weight, eps)
     mistakes = {
-        "the mean was subtracted: that is LayerNorm. RMSNorm leaves the mean where it is": (
+        "the mean was subtracted (a variance does so, too): that is LayerNorm. RMSNorm leaves the mean where it is": (
+            weight * x * torch.rsqrt(x.var(-1, keepdim=True) + eps),
+            weight * x * torch.rsqrt(x.var(-1, correction=0, keepdim=True) + eps),
             weight * F.layer_norm(x, (width,), eps=eps),
             weight * centred * torch.rsqrt(square + eps),
         ),

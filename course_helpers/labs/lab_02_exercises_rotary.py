@@ -23,7 +23,13 @@ def check_rotate(rotate: Callable[[Tensor, int, float], Tensor]) -> None:
         hint(not isinstance(found, Tensor), f"expected a tensor, got a {type(found).__name__}")
         hint(not torch.equal(given, x), "x was changed: give back a new tensor")
         hint(found.shape != x.shape, f"the shape must stay {tuple(x.shape)}, yours is {tuple(found.shape)}")
-        hint(position == 0 and not close(found, x), "at position 0 nothing turns: all angles are 0")
+        if position == 0:
+            moved = not close(found, x) and close(found.sort().values, x.sort().values)
+            hint(
+                moved,
+                "position 0 turns nothing, and yours comes back in another order: put each number back in its place",
+            )
+            hint(not close(found, x), "at position 0 nothing turns: all angles are 0")
         hint_about_rotation(found, x, position, theta)
     print("Exercise 3: right. Four vectors turned, for two sizes of a head and two bases.")
 
@@ -52,6 +58,7 @@ def hint_about_rotation(found: Tensor, x: Tensor, position: int, theta: float) -
         "turned the wrong way round: check the two signs of the sine": turned(-angle),
         "the angles are in radians already: no conversion to or from degrees": turned(angle * torch.pi / 180),
         "the exponent of pair i is -2 i / D, and yours is half of that": turned(position * theta ** (-steps / 2)),
+        "the exponent of pair i is -2 i / D, and yours is twice that": turned(position * theta ** (-2 * steps)),
         "the exponent's sign: later pairs turn more slowly, not faster": turned(position * theta**steps),
         "all pairs turn at the same speed in yours: pair i has the frequency theta^(-2 i / D)": turned(
             torch.full_like(angle, float(position))
