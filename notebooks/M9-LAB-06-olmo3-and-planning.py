@@ -20,7 +20,7 @@
 # **At the end you will be able to**
 #
 # - write OLMo 3's block, its QK-norm and its YaRN from nothing, and say where each differs from Llama and Qwen3;
-# - explain why YaRN belongs into some of the layers only, and show the damage when it goes into all;
+# - explain why YaRN belongs in some of the layers only, and show the damage when it goes into all;
 # - name the mistakes that load without an error, and those that even the loss hardly shows;
 # - work out what a 7B and a 32B take, on which machine they fit, and how they are spread over several.
 
@@ -31,11 +31,11 @@ from course_helpers.labs import lab_06_figures as figures
 figures.opening()
 
 # %% [markdown]
-# OLMo 3 is a family whose makers publish everything: weights, code, training data. It looks like a Llama, and four
-# things are different: where the **norms** stand (a norm rescales the numbers of a token to a common size), what the
-# norm of queries and keys goes over, which layers see how far, and which of them have their positions stretched. **Its
-# weights run in a Llama's order, too, without an error.** Part 1 builds the four, and measures what each is worth. Part
-# 2 asks what it takes to run the real sizes, before anything is downloaded.
+# OLMo 3 is a family whose makers publish everything: weights, code, training data. Four things set it apart from a
+# Llama. Its **norms** (a norm rescales the numbers of a token to a common size) stand behind the parts they serve, not
+# before; queries and keys, which attention compares, have a norm, too; three layers of four see a window only; and in
+# the others the positions are stretched. **Its weights run in a Llama's order, too, without an error.** Part 1 builds
+# the four, and measures what each is worth. Part 2 asks what the real sizes take, before anything is downloaded.
 
 # %% [markdown]
 # # Part 1: the model
@@ -246,7 +246,7 @@ OurBlock.make_attention = OurAttention
 
 # %% [markdown]
 # (H query heads, K key/value heads, D numbers in each.) **Predict, then run.** Afterwards, has every head a mean square
-# of 1, before the weights are applied? And how many more parameters is this than Qwen3's way, in the released 7B?
+# of 1, before the weights are applied? And how many times the weights of Qwen3's way does the 7B need, with 32 heads?
 
 # %%
 attention = OurAttention(config).to(DTYPE)
@@ -265,7 +265,8 @@ for size, preset in PRESETS.items():
     print(f"{size:>3}: {together:,} parameters, head by head it would be {layers * 2 * D:,}")
 
 # %% [markdown]
-# So a head may stay louder than its neighbours: what is fixed is the size of all of them together. Remember that one
+# Thirty-two times: a weight for each number of each head. And a head may stay louder than its neighbours: what is fixed
+# is the size of all of them together. Remember that one
 # number is needed from *all* heads. It comes back in section 10, when the heads are on different machines.
 
 # %%
@@ -280,8 +281,8 @@ validation_checkpoint("M9-LAB-06", "one QK-norm over all heads, to the bit", hel
 # ## 4 · YaRN: positions stretched
 #
 # A reminder of **RoPE**: each pair of numbers of a query or key is turned by an angle that grows with the token's
-# position, by $\theta^{-2i/D}$ a position in pair *i*: the first pairs fast, the last ones slowly. So a score depends on
-# how far apart two tokens are. OLMo 3 was first trained on 8,192 positions and then made to reach 65,536. Beyond 8,192,
+# position, by $\theta^{-2i/D}$ radians a position in pair *i* (the base $\theta$ is 500,000 here): the first pairs fast,
+# the last ones slowly. So a score depends on how far apart two tokens are. OLMo 3 was first trained on 8,192 positions and then made to reach 65,536. Beyond 8,192,
 # a slow pair would come to angles that it has never seen; a fast pair has been round many times, and knows them all.
 #
 # **YaRN** (arXiv 2309.00071) slows down what is slow, and keeps what is fast. For each pair it asks: how often did it
@@ -464,7 +465,7 @@ charts.damage(losses, right)
 # Ten of eleven load. The one that is refused has *fewer weights*, those of a single head; with weights of the right
 # length the same mistake goes through.
 #
-# YaRN in all layers quadruples the loss. On a released OLMo 3 it is not as loud, and so it can live longer: a public
+# YaRN in all layers more than quadruples the loss. On a released OLMo 3 it is not as loud, and so it can live longer: a public
 # measurement (a comment on vLLM's pull request 43419) has the share of right answers in a general test (MMLU) fall from
 # 64.2 % to 60.5 %. Now the quiet end of the chart:
 
@@ -524,8 +525,8 @@ print("text:", LENGTH, "tokens; window:", config.sliding_window)
 print(f"all logits the same, within {TOLERANCE:g} of the largest: {logits_equal}")
 
 # %% [markdown]
-# The greedy texts must be equal, too. **Predict, then run.** And the bytes: how many positions does each of the first
-# four layers hold?
+# The greedy texts must be equal, too, and the bytes as foretold. **Predict, then run.** How many positions does each of
+# the first four layers hold, after that text?
 
 # %%
 from course_helpers.memory import kv_cache_bytes
@@ -587,6 +588,7 @@ validation_checkpoint("M9-LAB-06", "base and cache agree beyond the window", hel
 from course_helpers.memory import weight_bytes
 
 GIB = 2**30
+BYTES = {"float32": 4, "bfloat16": 2, "8 bits": 1}  # of one number
 RELEASED = {"7B": 7_298_011_136, "32B": 32_233_522_176}  # what the published files add up to
 
 
@@ -599,13 +601,13 @@ def parameters_of(config):
 counts = {size: parameters_of(preset) for size, preset in PRESETS.items()}
 for size, count in counts.items():
     released = "as released" if count == RELEASED[size] else "NOT as released"
-    sizes = "   ".join(f"{each} bytes: {count * each / GIB:6.2f} GiB" for each in (4, 2, 1))
-    print(f"{size:>3} {count:>14,} {released}   {sizes}")
+    sizes = "".join(f"   {name} {count * each / GIB:6.2f} GiB" for name, each in BYTES.items())
+    print(f"{size:>3} {count:>14,} {released}{sizes}")
 as_package = all(weight_bytes(PRESETS[size]) == 2 * count for size, count in counts.items())
 print("sizes as the package's:", as_package)
 
 # %% [markdown]
-# (4 bytes is float32, 2 is bfloat16 or float16, 1 would be numbers rounded to 8 bits.) Where the two configs differ:
+# (The third would be numbers rounded to one byte each; we stay with bfloat16.) Where the two configs differ:
 
 # %%
 FIELDS = {
@@ -618,6 +620,7 @@ FIELDS = {
     "sliding_window": "positions that a sliding layer keeps",
     "max_position_embeddings": "the longest text",
 }
+print(" " * 26 + "".join(f"{size:>9}" for size in PRESETS))
 for field, meaning in FIELDS.items():
     values = "".join(f"{getattr(preset, field):>9,}" for preset in PRESETS.values())
     print(f"{field:<26}{values}   {meaning}")
@@ -675,8 +678,9 @@ validation_checkpoint("M9-LAB-06", "7B and 32B counted, the cache to the byte", 
 # The course's **planner** does this arithmetic for every family: program, weights, cache, and the **activations** (what
 # the layers pass on), against what a machine has. Some machines it knows by their data sheets.
 #
-# **Predict, then run.** A text of 4,096 tokens. Which is the smallest machine for the 7B? Does a T4, the GPU of free
-# notebooks, with 16 GB, hold 14.6 GB of weights? And which ones run the 32B?
+# It counts in GB, 10⁹ bytes, as data sheets do: 13.59 GiB are 14.6 GB. **Predict, then run.** A text of 4,096 tokens.
+# Which is the smallest machine for the 7B? Does a T4, the GPU of free notebooks, with 16 GB, do? And which ones run
+# the 32B?
 
 # %%
 from course_helpers.dtypes import short
@@ -722,7 +726,7 @@ print(f"{here.request.machine.name}: {readable(here.request.machine.memory)} may
 here
 
 # %% [markdown]
-# Can one trust it? Its foretelling was compared with measured runs of seven checkpoints, each in a fresh process
+# Can one trust it? Its foretelling was compared with seven measured runs, each in a fresh process
 # (`benchmarks/results/planning.md`). The ratio is foretold / measured:
 
 # %% tags=["nbval-ignore-output"]
@@ -737,8 +741,8 @@ for what in ("peak", "tokens_per_second"):
     print(f"{what:<18} {len(ratios)} runs, ratios from {min(ratios):.2f} to {max(ratios):.2f}")
 
 # %% [markdown]
-# Memory is arithmetic, and comes out within a few per cent. Speed is a forecast. **Plan memory to the gigabyte, and
-# speed to the order of magnitude.**
+# Memory is arithmetic, and comes out to a few per cent. Speed is a forecast, from a short timing of the same machine.
+# **Plan memory to the gigabyte, and leave speed some room.**
 
 # %%
 smallest = {}
@@ -754,14 +758,14 @@ validation_checkpoint("M9-LAB-06", "the planner says what fits where", held)
 # %% [markdown]
 # ## 10 · Several machines
 #
-# No 40 GB machine runs the 32B. Two of them have 80 GB. There are two ways to put one model on several **devices**:
+# No 40 GB machine runs the 32B. Two of them together have 80 GB. There are two ways to put one model on several **devices**:
 
 # %%
 figures.two_ways_to_share()
 
 # %% [markdown]
-# **Tensor parallel** cuts every matrix: each device gets some heads and a part of the feed-forward, and what they come
-# to is summed. That sum, after which every device has the whole, is an **all-reduce**. Heads cannot be halved.
+# **Tensor parallel** cuts every matrix: each device gets some heads and a part of the feed-forward, and their results
+# are summed. That sum, after which every device has the whole, is an **all-reduce**. Heads cannot be halved.
 #
 # **Predict, then run.** Over how many devices can each size be spread, so that all get equally many heads?
 
@@ -805,7 +809,7 @@ def norm_alone(norm, parts):
 
 # %%
 def attention_on(attention, devices, x_BTE, context, qk_norm):
-    """What each device comes to. Rows of query, key, value are cut, columns of the output."""
+    """Each device's result. Rows of query, key, value are cut, columns of the output."""
 
     def cut(linear):
         return [F.linear(x_BTE, rows) for rows in linear.weight.chunk(devices)]
@@ -893,10 +897,10 @@ title = f"OLMo 3 32B in bfloat16, weights and cache for {TOKENS:,} tokens"
 charts.per_device(title, rows, ceilings, stages)
 
 # %% [markdown]
-# Two 40 GB machines hold it, either way. (The program and the activations come on top.) A pipeline's fullest device has
-# the embedding or the head beside its layers. Tensor parallel answers sooner, since all devices read at once, and needs
-# fast wires between them; a pipeline is content with a slow network, but keeps its devices busy only with several texts
-# under way. Here we plan it; running it belongs to a part on scale-out.
+# Tensor parallel: an eighth of both, since all devices read at once; but it needs fast wires between them. A pipeline:
+# a little more memory (its fullest device has the embedding or the head beside its layers), and not a millisecond less.
+# It is content with a slow network, and keeps its devices busy only with several texts under way. Two 40 GB machines
+# hold the model either way. (The program and the activations come on top.) Here we only plan it.
 
 # %%
 counted_once = (
@@ -930,6 +934,7 @@ for size, preset in PRESETS.items():
         "devices it can be cut for": " ".join(map(str, spread[size])),
         "YaRN in layers": f"{preset.layer_plan.count(FULL)} of {preset.num_hidden_layers}",
     }
+print(f"{'':<33}{'7B':<22}32B")
 for line in constraints["7B"]:
     print(f"{line:<33}{constraints['7B'][line]:<22}{constraints['32B'][line]}")
 

@@ -60,6 +60,10 @@ def check_post_norm_block(block: Callable[[Tensor, Sublayer, Sublayer, Sublayer,
         ),
         "there is no residual: where is x added?": feed_forward_norm(feed_forward(attention_norm(attention(x)))),
         "the attention half is right; the feed-forward half is missing": after,
+        "the attention half is right; what the feed-forward gives back is not normalised": after + feed_forward(after),
+        "the attention half is right; the feed-forward's norm comes before it, as in a Llama": (
+            after + feed_forward(feed_forward_norm(after))
+        ),
         "the feed-forward read the block's input. It reads what the attention half has made of it": (
             after + feed_forward_norm(feed_forward(x))
         ),
@@ -133,7 +137,7 @@ def hint_about_length(found: int, budget: int, room: int, bytes_each: int) -> No
         hint(wrong is not None and found != expected and found in (wrong, min(wrong, limit)), advice)
     case = f"with a budget of {budget:,} bytes at {bytes_each} bytes a number"
     hint(
-        0 <= found < expected and expected <= window,
+        found < expected <= window,
         f"{case}: {expected} tokens fit, you say {found}. This text is shorter than the window of {window}: as long "
         "as the windows are not full, all layers grow alike",
     )
@@ -229,9 +233,13 @@ def hint_about_ramp(cos_TD: Tensor, factor: float) -> None:
         length = scaling["original_max_position_embeddings"]
         return size * math.log(length / (turns * 2 * math.pi)) / (2 * math.log(theta))
 
+    def ramp(low: float, high: float) -> Tensor:
+        return ((pairs - low) / (high - low)).clamp(0, 1)
+
     fast, slow = pair_with(scaling["beta_fast"]), pair_with(scaling["beta_slow"])
     low, high = math.floor(fast), math.ceil(slow)
-    slowed = ((pairs - low) / (high - low)).clamp(0, 1)
+    slowed = ramp(low, high)
+    no_2_pi = [pair_with(scaling[beta] / (2 * math.pi)) for beta in ("beta_fast", "beta_slow")]
     steep = (pairs >= (low + high) / 2).double()
     mistakes = {
         "the ramp is reversed: the fast pairs, at the beginning, are kept, and the slow ones are slowed": 1 - slowed,
@@ -240,7 +248,14 @@ def hint_about_ramp(cos_TD: Tensor, factor: float) -> None:
         "the ramp goes over all pairs: it begins at the pair that makes beta_fast turns": pairs / (size // 2 - 1),
         "the ramp is not held between 0 and 1: clamp it": (pairs - low) / (high - low),
         "there is a step where the ramp should be: between the two pairs it rises in a straight line": steep,
-        "low is rounded down and high is rounded up, to whole pairs": ((pairs - fast) / (slow - fast)).clamp(0, 1),
+        "low is rounded down and high is rounded up, to whole pairs": ramp(fast, slow),
+        "high is rounded *up*, to a whole pair": ramp(low, math.floor(slow)),
+        "the ramp begins at the pair that makes beta_fast turns, and you began at beta_slow's": (
+            ramp(math.floor(slow), math.ceil(fast))
+        ),
+        "one turn is 2 pi radians: the original length is divided by turns x 2 pi": (
+            ramp(math.floor(no_2_pi[0]), math.ceil(no_2_pi[1]))
+        ),
     }
     faster = plain * scaling["factor"] * slowed + plain * (1 - slowed)
     candidates = {advice: ramped(share, plain) for advice, share in mistakes.items()}

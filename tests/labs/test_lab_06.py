@@ -64,6 +64,16 @@ def first_half(x, attention, attention_norm, feed_forward, feed_forward_norm):
     return x + attention_norm(attention(x))
 
 
+def second_half(f):
+    """The attention half as it should be, the feed-forward half in another way."""
+
+    def wrong(x, attention, attention_norm, feed_forward, feed_forward_norm):
+        x = x + attention_norm(attention(x))
+        return x + f(x, feed_forward, feed_forward_norm)
+
+    return wrong
+
+
 def parallel(x, attention, attention_norm, feed_forward, feed_forward_norm):
     return x + attention_norm(attention(x)) + feed_forward_norm(feed_forward(x))
 
@@ -143,7 +153,7 @@ def tables(
     fast, slow = (
         SIZE * math.log(length / SCALING[turns]) / (2 * math.log(theta)) for turns in ("beta_fast", "beta_slow")
     )
-    low, high = math.floor(fast), math.ceil(slow)
+    low, high, more = math.floor(fast), math.ceil(slow), SIZE * math.log(2 * math.pi) / (2 * math.log(theta))
     straight = (pairs - low) / (high - low)
     slowed = {
         "right": straight.clamp(0, 1),
@@ -156,6 +166,11 @@ def tables(
         "not whole": ((pairs - fast) / (slow - fast)).clamp(0, 1),
         "other": straight.clamp(0, 1) ** 2,
         "faster": straight.clamp(0, 1),
+        "both down": ((pairs - low) / (math.floor(slow) - low)).clamp(0, 1),
+        "betas exchanged": ((pairs - math.floor(slow)) / (math.ceil(fast) - math.floor(slow))).clamp(0, 1),
+        "without 2 pi": ((pairs - math.floor(fast + more)) / (math.ceil(slow + more) - math.floor(fast + more))).clamp(
+            0, 1
+        ),
     }[ramp]
     stretched = plain * SCALING["factor"] if ramp == "faster" else plain / SCALING["factor"]
     frequencies = stretched * slowed + plain * (1 - slowed) if layer_type in yarn else plain
@@ -194,6 +209,8 @@ QUERY_HEADS = SMALL.num_attention_heads
         (check_post_norm_block, norms_around, "swallowed the residual"),
         (check_post_norm_block, no_residual, "there is no residual"),
         (check_post_norm_block, first_half, "half is missing"),
+        (check_post_norm_block, second_half(lambda x, sublayer, norm: sublayer(x)), "gives back is not normalised"),
+        (check_post_norm_block, second_half(lambda x, sublayer, norm: sublayer(norm(x))), "comes before it"),
         (check_post_norm_block, parallel, "read the block's input"),
         (check_post_norm_block, old_residual, "second residual"),
         (check_post_norm_block, exchanged, "exchanged"),
@@ -211,6 +228,7 @@ QUERY_HEADS = SMALL.num_attention_heads
         (check_longest_text, lengths(limited=False), "made for 4,000 tokens"),
         (check_longest_text, lengths(floor=-(10**9)), "no negative number"),
         (check_longest_text, beyond_the_window_only, "all layers grow alike"),
+        (check_longest_text, lambda *case: min(beyond_the_window_only(*case) or -46, longest(*case)), "you say -46"),
         (check_longest_text, lambda *arguments: 7, "and not 7"),
         (check_rotary_tables, empty, "still empty"),
         (check_rotary_tables, silent, "return statement"),
@@ -234,6 +252,9 @@ QUERY_HEADS = SMALL.num_attention_heads
         (check_rotary_tables, rotaries(ramp="not held"), "clamp it"),
         (check_rotary_tables, rotaries(ramp="step"), "there is a step"),
         (check_rotary_tables, rotaries(ramp="not whole"), "rounded down"),
+        (check_rotary_tables, rotaries(ramp="both down"), "rounded .up"),
+        (check_rotary_tables, rotaries(ramp="betas exchanged"), "you began at beta_slow's"),
+        (check_rotary_tables, rotaries(ramp="without 2 pi"), "2 pi radians"),
         (check_rotary_tables, rotaries(ramp="faster"), "sped up"),
         (check_rotary_tables, rotaries(ramp="reversed", factors=(1, 1)), "the ramp is reversed"),
         (check_rotary_tables, rotaries(ramp="other"), "pair by pair"),
