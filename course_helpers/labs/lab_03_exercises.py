@@ -20,7 +20,7 @@ SMALL = LlamaConfig(
     vocab_size=29,
     hidden_size=26,
     intermediate_size=36,
-    num_hidden_layers=5,
+    num_hidden_layers=7,
     num_attention_heads=12,
     num_key_value_heads=3,
     head_dim=10,
@@ -58,6 +58,10 @@ def hint_about_saving(found: int, length: int, each: int) -> None:
     }
     for advice, wrong in instead.items():
         hint(found == wrong, advice)
+    hint(
+        found * config.head_dim == expected * (config.hidden_size // heads),
+        "you took hidden_size / heads for the numbers of one head: head_dim is a field of its own",
+    )
     forgotten = {
         "keys and values are two tensors: where is the 2?": 2,
         f"each of the {config.num_hidden_layers} layers has a cache of its own": config.num_hidden_layers,
@@ -96,6 +100,11 @@ def check_longest_text(longest_text: Callable[[LlamaConfig, int, int, int], int]
             f"{case}: you counted the query heads. The cache keeps key/value heads only",
         )
         hint(expected == 37 and found == free * 2 // per_token, f"{case}: keys and values are two: where is the 2?")
+        layers = SMALL.num_hidden_layers
+        hint(
+            expected == 37 and found == min(limit, free * layers // per_token),
+            f"{case}: each of the {layers} layers keeps keys and values of its own",
+        )
         hint(expected == 37 and found == 38, f"{case}: one token too many. The last one fits in part only: round down")
         hint(found != expected, f"{case}, {per_token} bytes of cache a token: {expected} tokens, not {found}")
     print("Exercise 2: right. Whole tokens, never more than the model was made for, and none without its weights.")
@@ -135,6 +144,9 @@ def wrong_attention(
     diagonal = {"right": 1 + seen - new, "at the start": 1, "itself": seen - new}.get(mask)
     if diagonal is not None:
         scores = scores.masked_fill(torch.ones(new, seen, dtype=torch.bool).triu(diagonal), -math.inf)
+    if mask == "of the stack":  # group x T rows, as if they were one text
+        stack = torch.ones(group * new, seen, dtype=torch.bool).triu(1 + seen - new)
+        scores = scores.masked_fill(stack.unflatten(0, (group, new)).repeat(key.shape[1] // group, 1, 1), -math.inf)
     return scores.softmax(-1) @ value
 
 
@@ -169,7 +181,10 @@ def compare_attention(found: object, inputs: list[Tensor], case: str) -> None:
         tuple(found.shape) != shape,
         f"{case}: expected the shape {shape}, got {tuple(found.shape)}: K and group become H again: flatten(1, 2)",
     )
-    hint(bool(found.isnan().any()), f"{case}: there are NaN in it: does every query see at least itself?")
+    hint(
+        bool(found.isnan().any()),
+        f"{case}: there are NaN in it: does every query see at least itself? The mask is for T rows, not for group x T",
+    )
 
     def is_like(**mistakes: Any) -> bool:
         return torch.allclose(found, wrong_attention(*inputs, **mistakes), atol=1e-5)
@@ -178,6 +193,11 @@ def compare_attention(found: object, inputs: list[Tensor], case: str) -> None:
         is_like(tiled=True),
         f"{case}: query head 1 looked at key/value head 1, but neighbours share: heads 0, 1, 2 belong to head 0. "
         "In unflatten it is (K, group), not (group, K)",
+    )
+    hint(
+        is_like(mask="of the stack"),
+        f"{case}: the mask was made for group x T rows. Each query of a group needs the mask of T rows: split the rows "
+        "again, unflatten(2, (group, T)), before you mask",
     )
     hint(is_like(mask="none"), f"{case}: tokens see the future: where is the mask?")
     hint(is_like(mask="none", scale=False), f"{case}: neither mask nor division by the root of D")

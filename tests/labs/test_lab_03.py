@@ -58,9 +58,9 @@ def saving(**wrong):
     return lambda config, length, each: saved(config, length, each, **wrong)
 
 
-def longest(config, weights, memory, each, *, heads=None, two=2, up=0, floor=0, ceiling=True):
-    heads = heads or config.num_key_value_heads
-    fit = (memory - weights) // (two * config.num_hidden_layers * heads * config.head_dim * each) + up
+def longest(config, weights, memory, each, *, heads=None, two=2, up=0, floor=0, ceiling=True, layers=None):
+    heads, layers = heads or config.num_key_value_heads, layers or config.num_hidden_layers
+    fit = (memory - weights) // (two * layers * heads * config.head_dim * each) + up
     fit = max(floor, fit) if floor is not None else fit
     return min(fit, config.max_position_embeddings) if ceiling else fit
 
@@ -92,6 +92,14 @@ def grouped(query, key, value, *, scale=True, tiled=False, mask="right"):
 
 def attends(**wrong):
     return lambda *inputs: grouped(*inputs, **wrong)
+
+
+def masks_the_stack(query, key, value):
+    stacked = query.unflatten(1, (key.shape[1], -1)).flatten(2, 3)
+    scores = stacked @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+    future = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1 + key.shape[2] - query.shape[2])
+    mixed = scores.masked_fill(future, -math.inf).softmax(-1) @ value
+    return mixed.unflatten(2, (-1, query.shape[2])).flatten(1, 2)
 
 
 def not_joined(query, key, value):
@@ -211,7 +219,8 @@ def test_right_answers_pass(check, right, capsys):
         (check_bytes_saved, saving(heads=-9), "other way round"),
         (check_bytes_saved, saving(heads=4), "H - K, not by H / K"),
         (check_bytes_saved, saving(two=1), "where is the 2"),
-        (check_bytes_saved, saving(layers=1), "each of the 5 layers"),
+        (check_bytes_saved, saving(layers=1), "each of the 7 layers"),
+        (check_bytes_saved, saving(head_dim=SMALL.hidden_size // 12), "a field of its own"),
         (check_bytes_saved, saving(head_dim=1), "where is head_dim"),
         (check_bytes_saved, lambda config, length, each: saved(config, 1, each), "length of the text"),
         (check_bytes_saved, lambda config, length, each: saved(config, length, 1), "bytes of one number"),
@@ -223,6 +232,7 @@ def test_right_answers_pass(check, right, capsys):
         (check_longest_text, fits_without_weights, "take some of the memory"),
         (check_longest_text, fits(heads=12), "query heads"),
         (check_longest_text, fits(two=1), "where is the 2"),
+        (check_longest_text, fits(layers=1), "each of the 7 layers"),
         (check_longest_text, fits(up=1), "one token too many"),
         (check_longest_text, fits(ceiling=False), "made for 640"),
         (check_longest_text, fits(floor=None), "the answer is 0"),
@@ -236,6 +246,7 @@ def test_right_answers_pass(check, right, capsys):
         (check_grouped_attention, attends(mask="none", scale=False), "neither mask nor"),
         (check_grouped_attention, attends(scale=False), "root of D"),
         (check_grouped_attention, attends(mask="at the start"), "moves by S - T"),
+        (check_grouped_attention, masks_the_stack, "for group x T rows"),
         (check_grouped_attention, attends(mask="nothing"), "see at least itself"),
         (check_grouped_attention, shifted, "by 0.250"),
         (check_grouped_attention, wrong_attention, "repeat_interleave repeats"),
