@@ -5,11 +5,13 @@ by lab, in ``test_lab_….py``.
 """
 
 import builtins
+from functools import partial
 from unittest.mock import MagicMock
 
 import pytest
 
 from course_helpers.labs import ExerciseHint
+from course_helpers.labs.exercises import answer, called
 from course_helpers.labs.order import find_labs
 from course_helpers.labs.pair import read_source, tags
 
@@ -46,3 +48,19 @@ def test_every_empty_exercise_is_told_so(lab):
         exec(stub, {}, cells)
         with pytest.raises(ExerciseHint, match="still empty"):
             exec(check, {}, cells)
+
+
+def empty(x):
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(("function", "name"), [(empty, "empty"), (partial(empty), "your function")])
+def test_an_empty_function_is_told_so_by_its_name(function, name):
+    with pytest.raises(ExerciseHint, match=f"{name} is still empty"):
+        called(function, 1)
+
+
+def test_a_missing_return_is_told_so_and_an_answer_comes_back():
+    with pytest.raises(ExerciseHint, match="print returned nothing: is there a return statement"):
+        answer(print, "")
+    assert answer(abs, -2) == 2 and called(print, "") is None
