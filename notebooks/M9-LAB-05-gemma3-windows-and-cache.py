@@ -31,8 +31,9 @@ figures.gemma_idea()
 
 # %% [markdown]
 # Most of what a reader needs to understand the next word stands close by. Gemma 3 is built on that: **five of six
-# layers see only the last few hundred tokens** (a *token* is a piece of text, about a word), and one sees everything.
-# The picture shows the gain. For a long text, what a model must keep in memory shrinks to less than a fifth.
+# layers see only the last 512 or 1,024 tokens** (a *token* is a piece of text, about a word), and one sees everything.
+# The picture shows the gain. For a long text, what a model must keep in memory shrinks to less than a fifth (section
+# 12).
 #
 # The price is care. A window that is wrong, or a cache that forgets the wrong thing, raises no error, and on a short
 # text you cannot see it at all. So this lab has three parts: the pieces, the windows, and the cache.
@@ -72,7 +73,7 @@ print("loading", SOURCE)
 
 # %% [markdown]
 # The **config** is the list of numbers in `config.json` that make a pile of matrices one particular model. These are
-# the fields that a Llama 3 does not have, or has with another meaning:
+# the fields to know; a Llama 3 has no windows, one rotary base, and no such scalar:
 
 # %%
 FULL, SLIDING = "full_attention", "sliding_attention"
@@ -80,7 +81,7 @@ E, W = config.hidden_size, config.sliding_window
 H, K, D = config.num_attention_heads, config.num_key_value_heads, config.head_dim
 near, far, kinds = config.rope(SLIDING), config.rope(FULL), config.layer_types
 
-WHAT_IS_NEW = {
+TO_KNOW = {
     "sliding_window": (W, "how many tokens a local layer sees, the newest included"),
     "layer_types": (f"{kinds.count(SLIDING)} + {kinds.count(FULL)}", "local and global layers"),
     "rope_local_base_freq": (f"{near.rope_theta:,.0f}", "the rotary base of the local layers"),
@@ -89,7 +90,7 @@ WHAT_IS_NEW = {
     "num_key_value_heads": (K, f"key/value heads that the {H} query heads share"),
     "head_dim": (D, f"numbers in a head; {H} x {D} is not the width, {E}"),
 }
-for name, (value, meaning) in WHAT_IS_NEW.items():
+for name, (value, meaning) in TO_KNOW.items():
     print(f"{name:<23}{value!s:>10}   {meaning}")
 
 # %% [markdown]
@@ -343,7 +344,7 @@ validation_checkpoint("M9-LAB-05", "embedding, norms and block are the package's
 #
 # ## 5 · Five near, one far
 #
-# Every sixth layer is global, the others are local. That is a rule of one line, and it holds for every released size:
+# Every sixth layer is global, the others are local. That is a rule of one line, and it holds for these sizes:
 
 # %%
 def layer_plan(layers, period=6):
@@ -436,8 +437,8 @@ print("local, global, and global of the 4B model:", same_bases)
 # sees. But pairs that hardly move say nothing about neighbours.
 #
 # **Predict, then run.** Take the sizes of the 270M model: heads of 256 (128 pairs), windows of 512, texts up to
-# 32,768. How many of the 128 pairs do not come round within the whole text, with the local base, and with the global
-# one?
+# 32,768. About how many of the 128 pairs do not come round within the whole text, with the local base, and with the
+# global one: 10, 50 or 100?
 
 # %%
 small = PRESETS["google/gemma-3-270m"]
@@ -586,14 +587,17 @@ wider = Gemma3Model(dataclasses.replace(config, sliding_window=W + 1))
 print("one too wide:", wider.load_state_dict(model.state_dict(), strict=True))
 
 # %% [markdown]
-# So do all the others. Three things could still tell:
+# All others load as silently. We try these: an embedding that is not scaled, norms without their 1, norms left out,
+# other bends in the feed-forward, wrong windows, wrong plans of layers, exchanged bases, a wrong scale of the scores.
+# Three things could still tell:
 #
 # - the **loss** on the eight stories: the mean surprise per token, in *nats* (the negative logarithm of the
 #   probability that the model gave to the token that came). To two decimals, as people print it;
 # - a **short test**: the logits of the first tokens, fewer than a window;
 # - the **card**: the loss of *each text*, noted when the model was made, to be met within 0.0005 nats.
 #
-# **Predict, then run.** Which fault does most harm? Which ones can a short test never see?
+# **Predict, then run.** What does most harm: no scaling, no 1 in the norms, or exchanged bases? Which faults can a
+# short test never see?
 
 # %%
 from course_helpers.labs.lab_05_faults import TOLERANCE, damage, read
@@ -753,8 +757,9 @@ for tokens in (W + 20, 10, 1):
     given, _ = layer.update(key[:, :, at : at + tokens], value[:, :, at : at + tokens])
     cache.advance(tokens, None)
     at += tokens
-    print(f"a piece of {tokens}: attention is given W {given.shape[2] - W:+} keys")
-print("slots in the ring: W, as before:", layer.size == W)
+    keys_given = given.shape[2]
+    print(f"a piece of {tokens:>2}: attention is given {keys_given} keys, W + {keys_given - W}")
+print(f"slots in the ring, as before: {layer.size}, W")
 
 # %% [markdown]
 # The piece itself, and before it the *W - 1* positions that its first query still sees (a single token finds them in
@@ -923,7 +928,7 @@ from course_helpers.labs.lab_05 import race
 
 PROMPTS = [W // 2, W, 2 * W, 4 * W, 8 * W, 16 * W][: 6 if CHECKPOINTS == "bundled" else 3]
 race(model, rows, PROMPTS[:1], new_tokens=3)  # once for nothing: first calls are slow
-runs = race(model, rows, PROMPTS, new_tokens=6)
+runs = race(model, rows, PROMPTS, new_tokens=4, rounds=3)  # the best of three
 print(f"{'the longest prompt':<26}{'first token':>13}{'then':>18}{'held':>14}")
 for name, by_length in runs.items():
     one = by_length[PROMPTS[-1]]
@@ -988,8 +993,8 @@ record_results(
 # ## Recap
 #
 # - Gemma 3 is a Llama with an embedding that is scaled (and the factor rounded), norms that scale by 1 + w, four of
-#   them a block, QK-norm, a scale of the scores from the config, GELU, windows, and two rotary bases. None of it
-#   shows in a shape.
+#   them a block, QK-norm, a scale of the scores from the config, GELU, windows, and two rotary bases. Of all
+#   this, the tensors show only that there are more norms.
 # - A window of *W* counts the query itself. Each local layer adds *W - 1* positions to what the newest one knows of;
 #   the far ones arrive as a whisper.
 # - The local base turns fast enough for neighbours, the global one slowly enough for the whole text.

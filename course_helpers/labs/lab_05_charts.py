@@ -58,6 +58,8 @@ def influence(curves: Sequence[Sequence[float]], plan: Sequence[str], window: in
         text = f"layer {number}:\n{number} x {window - 1} "
         ax.text(distances[-1], 0.03, text, transform=ax.get_xaxis_transform(), ha="right", fontsize=8.5, color=CHARCOAL)
     ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    ax.set_ylim(low * (low / high) ** 0.15, high)  # room for the words below the lowest mark
     ax.set_xlabel("distance back from the newest position", color=CHARCOAL, fontsize=9)
     ax.set_ylabel("size of the gradient", color=CHARCOAL, fontsize=9)
     legend(ax, {"after each local layer": GOLD, "after the first global layer": NAVY})

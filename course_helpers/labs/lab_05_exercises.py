@@ -121,6 +121,9 @@ def hint_about_cache(found: object, expected: int, length: int, itemsize: int) -
         "a ring keeps the whole window, the newest position included: not window - 1": full * length
         + sliding * min(length, window - 1),
         "one layer of each kind is counted: how many are there?": length + ring,
+        "every sixth layer is full by its number: these layers follow no rule, so ask config.layer_types": sum(
+            ring if number % 6 else length for number in range(1, full + sliding + 1)
+        ),
     }
     for advice, positions in mixed.items():
         hint(found == positions * each, f"{case}: {advice}")

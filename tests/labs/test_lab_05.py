@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from course_helpers import FAMILIES, load_model, load_tokenizer
 from course_helpers.architectures.config import FULL, SLIDING
 from course_helpers.architectures.gemma3 import Gemma3Model
-from course_helpers.labs import ExerciseHint, lab_05_charts, lab_05_figures
+from course_helpers.labs import ExerciseHint, lab_05, lab_05_charts, lab_05_figures
 from course_helpers.labs.lab_05 import (
     Run,
     broken_caches,
@@ -67,6 +67,12 @@ def cache(config, length, each, *, two=2, heads=None, head_dim=None, sliding=Non
 
 def caches(**wrong):
     return lambda config, length, each: cache(config, length, each, **wrong)
+
+
+def by_number(config, length, each):
+    """A cache_bytes that takes the released models' rule for granted."""
+    kinds = [SLIDING if number % 6 else FULL for number in range(1, config.num_hidden_layers + 1)]
+    return cache(dataclasses.replace(config, layer_types=tuple(kinds)), length, each)
 
 
 def write(slots, start, new):
@@ -204,6 +210,7 @@ def test_right_answers_pass(check, answers, capsys):
         (check_cache_bytes, (caches(full=lambda n, w: 0),), "only the rings"),
         (check_cache_bytes, (caches(sliding=lambda n, w: min(n, w - 1)),), "not window - 1"),
         (check_cache_bytes, (lambda c, n, e: 2 * 3 * 10 * e * (n + min(n, 13)),), "how many are there"),
+        (check_cache_bytes, (by_number,), "follow no rule"),
         (check_cache_bytes, (caches(two=1),), "where is the 2"),
         (check_cache_bytes, (caches(heads=6),), "query heads"),
         (check_cache_bytes, (caches(heads=1),), "number of key/value heads"),
@@ -335,6 +342,20 @@ def test_the_race_is_fair(model, rows):
 def test_a_run_continues_whatever_comes(model, rows):
     one = run(model, endless(rows, 5), 4, None)
     assert len(one.ids) == 4 and one.first_seconds > 0 and one.tokens_per_second == 1 / one.step_seconds
+
+
+def test_the_times_of_a_race_are_the_best_of_its_rounds(monkeypatch, model, rows):
+    """Three rounds with made-up clocks: nothing is mixed with another length or pathway."""
+    clock = iter(Run((7,), first, step, 3, 4) for first in (5.0, 2.0, 9.0) for step in range(30, 36))
+    monkeypatch.setattr(lab_05, "run", lambda *given: next(clock))
+    runs = race(model, rows, (6, 30), new_tokens=3, rounds=3)
+    assert [one for by_length in runs.values() for one in by_length.values()] == [
+        Run((7,), 2.0, step, 3, 4) for step in range(30, 36)
+    ]
+    slow, fast = Run((7,), 1.0, 9.0, 3, 4), Run((7,), 2.0, 8.0, 3, 4)
+    assert slow.best_of(fast) == fast.best_of(slow) == Run((7,), 1.0, 8.0, 3, 4)
+    with pytest.raises(StopIteration):
+        next(clock)
 
 
 @pytest.mark.parametrize("draw", ["gemma_idea", "two_blocks"])
