@@ -54,10 +54,17 @@ from pathlib import Path
 
 import torch
 
-from course_helpers import FAMILIES, CheckpointError, load_model, load_tokenizer, open_checkpoint
+from course_helpers import (
+    FAMILIES,
+    CheckpointError,
+    load_model,
+    load_tokenizer,
+    open_checkpoint,
+)
 from course_helpers.labs import validation_checkpoint
 from course_helpers.loaders.sources import resolve
 
+# %%
 CHECKPOINTS = os.environ.get("COURSE_CHECKPOINTS", "bundled")  # "bundled" or "hub"
 
 bundled = [family.tiny for family in FAMILIES.values()]
@@ -137,10 +144,11 @@ from course_helpers.labs.code_02 import branches, cells_run
 
 FUNCTIONS = ("width_of", "longest_text", "embedding_of", "first_vectors")
 asked = branches(cells_run(), FUNCTIONS)
+titles = list({family.model: family.title for family in FAMILIES.values()}.values())
 print("places that ask for the family:", sum(asked.values()), "in", len(asked), "functions")
-print("families:", len(FAMILIES))
-print("decisions that somebody must have made:", sum(asked.values()) * len(FAMILIES))
-figures.branches_or_rows(list(FUNCTIONS), [family.title for family in FAMILIES.values()])
+print("architectures:", len(titles))
+print("decisions that somebody must have made:", sum(asked.values()) * len(titles))
+figures.branches_or_rows(FUNCTIONS, titles)
 
 # %% [markdown]
 # And this is one step of a model. An adapter does not make fewer decisions. It puts them **in one place**, a row for each family,
@@ -166,7 +174,8 @@ validation_checkpoint(
     "the branching code is wrong in silence for a family it never met",
     as_in_the_package("tiny-llama3")[1] and not as_in_the_package("tiny-gemma3")[1],
 )
-validation_checkpoint("M9-CODE-02", "the package's core names no family", not any(spoken.values()))
+silent = not any(spoken.values())
+validation_checkpoint("M9-CODE-02", "the package's core names no family", silent)
 
 # %% [markdown]
 # ## 3 · The adapter
@@ -259,8 +268,9 @@ def select(config):
     """The adapter for a parsed config.json. Raises LookupError for a family without one."""
     model_type = config.get("model_type")
     if model_type not in ADAPTERS:
+        known = ", ".join(sorted(ADAPTERS))
         raise LookupError(
-            f"no adapter for model_type {model_type!r}; there are: {', '.join(sorted(ADAPTERS))}. "
+            f"no adapter for model_type {model_type!r}; there are: {known}. "
             "A similar family is another family: add a row, do not borrow one"
         )
     return ADAPTERS[model_type]
@@ -288,7 +298,8 @@ def fill(model, checkpoint, weight_maps):
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     plan = make_plan(checkpoint, weight_maps, model.config, shapes)
     for name, rule in plan.steps.items():
-        pieces = rule.to_ours(checkpoint.read(name), [shapes[target] for target in rule.targets])
+        wanted = [shapes[target] for target in rule.targets]
+        pieces = rule.to_ours(checkpoint.read(name), wanted)
         for target, piece in zip(rule.targets, pieces, strict=True):
             rule.region(model.get_parameter(target)).copy_(piece)
 
@@ -317,9 +328,10 @@ def ends_of(config):
 
 def bind(config, tokenizer):
     """The tokenizer, if it can be this model's. Raises ValueError."""
-    if not ends_of(config) & set(tokenizer.stop_ids):
-        ends = f"the model ends texts with {sorted(ends_of(config))}"
-        raise ValueError(f"{ends}, the tokenizer with {list(tokenizer.stop_ids)}: another model's")
+    ends, stops = ends_of(config), tokenizer.stop_ids
+    if not ends & set(stops):
+        why = f"the model ends texts with {sorted(ends)}, the tokenizer with {list(stops)}"
+        raise ValueError(f"{why}: it is another model's")
     return tokenizer
 
 
@@ -351,7 +363,7 @@ def generate(loaded, prompt, new_tokens=50, use_cache=True):
     cache = model.make_cache(1, len(ids) + new_tokens) if use_cache else None
     step = ids
     for _ in range(new_tokens):
-        logits = model(torch.tensor([step]), cache=cache)  # (1, tokens of this step, vocabulary)
+        logits = model(torch.tensor([step]), cache=cache)  # (1, tokens, vocabulary)
         ids.append(int(logits[0, -1].argmax()))
         if ids[-1] in tokenizer.stop_ids:
             break
@@ -387,7 +399,8 @@ def same_as_package(source):
     """Weights to the bit, text to the letter."""
     loaded, model = ready[source], load_model(source, torch.float32)
     mine, theirs = dict(loaded.model.named_parameters()), dict(model.named_parameters())
-    weights = mine.keys() == theirs.keys() and all(torch.equal(mine[n], theirs[n]) for n in mine)
+    weights = list(mine) == list(theirs)
+    weights = weights and all(map(torch.equal, mine.values(), theirs.values()))
     tokenizer = load_tokenizer(source)
     ids = [tokenizer.encode(PROMPT)]
     ids = generate_in_package(model, ids, 50, stop_ids=tokenizer.stop_ids)[0]
@@ -469,6 +482,7 @@ def texts_end(loaded):
     return bool(stops & ends_of(loaded.config)) and stops <= set(loaded.tokenizer.special_ids)
 
 
+# %%
 CONTRACT = {
     "logits for every token": shapes_hold,
     "no look ahead": looks_back_only,
@@ -541,8 +555,8 @@ validation_checkpoint(
 # %% [markdown]
 # ## 5 · Swap families under one harness
 #
-# Now that the outside is the same for all, families can be compared: same texts, same settings, one variable. The texts are
-# eight stories that no bundled model has seen in training. The **loss** is the model's surprise: $-\ln$ of the probability that
+# Now that the outside is the same for all, families can be compared: same texts, same settings. The texts are eight stories that
+# no bundled model has seen in training. The **loss** is the model's surprise: $-\ln$ of the probability that
 # it gave to the right token, summed over a text, in *nats*. (Divided by $\ln 2$ it is in *bits*: 1 bit is the surprise of a coin
 # toss.) The usual figure divides the sum by the number of tokens:
 
@@ -584,11 +598,12 @@ by = {
     figure: sorted(SOURCE, key=lambda source: table[source][figure])
     for figure in ("nats a token", "bits in 100 bytes")
 }
-print(f"{'':<15}prompt  bytes a token  nats a token   bits in 100 bytes")
+print(f"{'':<15}prompt  bytes a token   nats a token   bits in 100 bytes")
 for source, row in table.items():
-    token, byte = (by[figure].index(source) + 1 for figure in by)
-    cells = f"{row['prompt']:>6}{row['bytes a token']:>15.2f}{row['nats a token']:>10.2f} ({token}.)"
-    print(f"{source[-14:]:<15}{cells}{row['bits in 100 bytes']:>14.2f} ({byte}.)")
+    prompt, size, nats, bits = row.values()
+    token, byte = (order.index(source) + 1 for order in by.values())
+    places = f"{nats:>11.3f} ({token}.){bits:>14.2f} ({byte}.)"
+    print(f"{source[-14:]:<15}{prompt:>6}{size:>15.2f}{places}")
 
 # %%
 charts.two_rulers(table)
@@ -618,7 +633,8 @@ class Desk:
             raise ValueError(f"{source} breaks: {', '.join(broken)}")
         bits, now = (measure(one)["bits in 100 bytes"] for one in (new, self.current))
         if bits > worse * now:
-            raise ValueError(f"{Path(source).name}: {bits:.0f} bits in 100 bytes, now {now:.0f}")
+            name = Path(source).name
+            raise ValueError(f"{name}: {bits:.0f} bits in 100 bytes, now {now:.0f}")
         self.current, self.previous = new, self.current
 
     def roll_back(self):
@@ -691,8 +707,8 @@ for what, attempt in {
         print(f"== {what}\n{refusal(error)}\n")
 
 # %% [markdown]
-# Each message names what, where, expected and found, and nothing was loaded. (Mix-ups inside one architecture, where every shape
-# fits, are the patients of M9-LAB-08.)
+# `fill` refuses the first two, `bind` the third. Each message says what was expected and what was found, and nothing was loaded.
+# (Mix-ups inside one architecture, where every shape fits, are the patients of M9-LAB-08.)
 #
 # ### One tokenizer for all?
 #
@@ -737,8 +753,8 @@ print("harmful and not refused:", len(harmful - refused))
 print("let through, with the same ids for every story:", len(let_through), same_ids)
 
 # %% [markdown]
-# The dear ones are not the dangerous ones. Here are two wrong pairs, one that costs fifty times as much as the right one, and one
-# that costs not quite three times as much:
+# The dear ones are not the dangerous ones. Here is the bundled Llama 3 with a tokenizer that makes it nearly fifty times as
+# surprised, and with one that makes it three times as surprised:
 
 # %%
 for words in ("tiny-llama2", "tiny-gpt2"):
@@ -775,10 +791,11 @@ import transformers
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 
-sizes = {"vocab_size": 1024, "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 3}
-sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256}
-sizes |= {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}, "initializer_range": 0.2}
-sizes |= {"tie_word_embeddings": True, "bos_token_id": 1000, "eos_token_id": 1000}
+sizes = {"vocab_size": 1024, "hidden_size": 64, "intermediate_size": 160}
+sizes |= {"num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
+sizes |= {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}
+sizes |= {"max_position_embeddings": 256, "tie_word_embeddings": True}
+sizes |= {"bos_token_id": 1000, "eos_token_id": 1000, "initializer_range": 0.2}
 torch.manual_seed(0)
 reference = transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**sizes)).eval()
 with torch.no_grad():
@@ -812,13 +829,14 @@ shape = llama.LlamaConfig.from_hf(as_llama)  # only for the number of layers
 
 with open_checkpoint(stranger) as checkpoint:
     found = set(checkpoint.names())
-parents = {"Llama": maps.LLAMA, "Qwen3": maps.QWEN3, "Gemma 3": maps.GEMMA3, "OLMo 3": maps.OLMO3}
-for title, weight_map in parents.items():
-    rows = set(weight_map.expand(shape)) - {"lm_head.weight"}  # tied: no tensor of its own
-    print(f"{title:<8} no row for {len(found - rows):>2} tensors, no tensor for {len(rows - found):>2} rows")
+print("          no row for   no tensor for")
+for title in ("LLAMA", "QWEN3", "GEMMA3", "OLMO3"):
+    rows = set(getattr(maps, title).expand(shape)) - {"lm_head.weight"}  # tied: no tensor
+    print(f"{title:<8}{len(found - rows):>4} tensors{len(rows - found):>8} rows")
 
 without_row = found - set(maps.LLAMA.expand(shape))
-print("\nwhat a Llama lacks:", *sorted(name for name in without_row if ".layers.0." in name), sep="\n  ")
+first = sorted(name for name in without_row if ".layers.0." in name)
+print("\nwhat LLAMA has no row for, in layer 0:", *first, sep="\n  ")
 
 # %% [markdown]
 # By its tensors it is a Llama with biases on queries, keys and values (a **bias** is a vector that is added to the result of a
@@ -937,7 +955,7 @@ NEW = ("Qwen2Attention", "Qwen2Block", "Qwen2Model", "Qwen2Config", "QWEN2_WEIGH
 lines = code_lines(cells_run(), NEW)
 for name, count in lines.items():
     print(f"{name:<16}{count:>3}")
-print(f"{'together':<16}{sum(lines.values()):>3} lines, and no line of the workflow was changed")
+print(f"{'together':<16}{sum(lines.values()):>3} lines; in the workflow, none was changed")
 
 # %%
 validation_checkpoint(
@@ -1045,13 +1063,15 @@ from course_helpers import validate_checkpoint
 save_checkpoint(child, workspace / "tiny-qwen2", parent.tokenizer)
 report = validate_checkpoint(workspace / "tiny-qwen2")
 for source, outcome in (("random", validate_checkpoint(stranger)), ("trained", report)):
-    print(f"{source:<8}", *(f"{check.name} {'ok' if check.ok else 'NO'}" for check in outcome.checks))
+    layers = (f"{check.name} {'ok' if check.ok else 'NO'}" for check in outcome.checks)
+    print(f"{source:<8}", *layers)
 
 desk.switch(workspace / "tiny-qwen2")
 print("\nanswers:", Path(desk.current.source).name, "as a", type(desk.current.model).__name__)
-ids = [parent.tokenizer.encode(PROMPT)]
-ids = generate_in_package(load_model(workspace / "tiny-qwen2"), ids, 50, stop_ids=parent.tokenizer.stop_ids)
-print("our text is the package's:", generate(desk.current, PROMPT) == parent.tokenizer.decode(ids[0]))
+grown, tokenizer = load_model(workspace / "tiny-qwen2"), parent.tokenizer
+told = [tokenizer.encode(PROMPT)]
+told = generate_in_package(grown, told, 50, stop_ids=tokenizer.stop_ids)[0]
+print("our text is the package's:", generate(desk.current, PROMPT) == tokenizer.decode(told))
 
 # %%
 figures.what_was_added(lines)
@@ -1071,7 +1091,8 @@ validation_checkpoint(
 # %%
 del FAMILIES["qwen2"], ADAPTERS["qwen2"]
 shutil.rmtree(workspace)
-print("families:", len(FAMILIES), "  adapters:", len(ADAPTERS), "  cleaned up:", not workspace.exists())
+print("families:", len(FAMILIES), "  adapters:", len(ADAPTERS))
+print("cleaned up:", not workspace.exists())
 
 # %% tags=["nbval-ignore-output"]
 from course_helpers.labs import record_results
@@ -1083,8 +1104,8 @@ record_results(
         "rulers": table,
         "contract": promises,
         "broken adapters": faulty,
-        "tokenizer pairs, bits in 100 bytes": {f"{a}, {b}": bits for (a, b), bits in pairs.items()},
-        "refused pairs": sorted(f"{a}, {b}" for a, b in refused),
+        "tokenizer pairs, bits in 100 bytes": {", ".join(pair): pairs[pair] for pair in pairs},
+        "refused pairs": sorted(map(", ".join, refused)),
         "lines of a new family": lines,
     },
 )

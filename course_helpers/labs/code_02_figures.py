@@ -88,7 +88,7 @@ def branches_or_rows(functions: Sequence[str], families: Sequence[str]) -> "Imag
     )
 
 
-SHORT = {"Llama 3, 3.1, 3.2": "Llama 3", "Qwen3, mixture of experts": "Qwen3 MoE", "Gemma 3 (text)": "Gemma 3"}
+SHORT = {"Llama 3, 3.1, 3.2": "Llama", "Qwen3, mixture of experts": "Qwen3 MoE", "Gemma 3 (text)": "Gemma 3"}
 
 
 def _cells(ax: "Axes", x: float, parts: Sequence[str], families: Sequence[str], rows_are_families: bool) -> None:
