@@ -20,13 +20,13 @@ def loudness(off: Mapping[str, float], noticed: Mapping[str, bool], bound: float
     for row, name in enumerate(order):
         alone = noticed[name]
         ax.barh(row, off[name], left=1e-4, color=NAVY if alone else SKY, height=0.62)
-        note = "plain English tells, too" if alone else "only the card tells"
+        note = "also seen without a card" if alone else "only the card tells"
         ax.text(off[name] * 1.25, row, f"{off[name]:.3g}   {note}", va="center", color=CHARCOAL, fontsize=8.5)
     ax.axvline(bound, color=CHARCOAL, linewidth=1, linestyle="--")
     ax.text(bound * 1.1, len(off) - 0.45, f"allowed: {bound:g}", color=CHARCOAL, fontsize=8.5, va="bottom")
     ax.set_yticks(range(len(off)), order)
     ax.set(xscale="log", xlim=(1e-4, max(off.values()) * 1000), ylim=(-0.6, len(off) + 0.1))
-    ax.set_xlabel("nats by which one of the card's texts is off, at most", color=CHARCOAL, fontsize=9)
+    ax.set_xlabel("largest change in the loss of one of the card's texts, nats (log)", color=CHARCOAL, fontsize=9)
     text = "; ".join(
         f"{name} {off[name]:.3g} nats, {'also seen without a card' if noticed[name] else 'only the card tells'}"
         for name in order

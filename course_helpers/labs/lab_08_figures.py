@@ -99,7 +99,7 @@ def decision_tree() -> "Image":
         box(ax, 0.75, y, 2.1, 0.72, question, fontsize=9)
         ax.text(0.65, y + 0.36, str(index + 1), color=NAVY, fontsize=13, fontweight="bold", ha="right", va="center")
         ax.text(0.8, y + 0.74, layer, color=SLATE, fontsize=8, va="bottom")
-        ax.text(2.92, y + 0.12, tool, color=SLATE, fontsize=7.6, va="center")
+        ax.text(2.92, y + 0.12, tool, color=SLATE, fontsize=8.2, va="center")
         downwards(ax, 1.8, y, 0.33 if index < 4 else 0.38, "yes")
         if layer not in ("shapes", "baseline"):
             sideways(ax, 2.85, 5.1, y + 0.36)
