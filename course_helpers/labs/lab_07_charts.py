@@ -60,7 +60,7 @@ def suspicious(losses: Mapping[str, Sequence[float]], guess: float, floor: float
     for text, height in bounds.items():
         ax.axhline(height, color=SLATE, linewidth=1, linestyle=":")
         ax.text(steps * 1.3, height + 0.08, text, color=SLATE, fontsize=8.5, va="bottom", ha="right")
-    ax.set(xlim=(0, steps * 1.3), ylim=(0, guess + 0.9))
+    ax.set(xlim=(0, steps * 1.3), ylim=(0, guess + 0.9), xticks=range(0, steps + 1, 20))
     labelled(ax, "steps", "training loss, nats per token")
     told = "; ".join(f"{name}: from {values[0]:.1f} to {values[-1]:.1f}" for name, values in losses.items())
     return show(
@@ -108,7 +108,7 @@ def two_rulers(rows: Mapping[str, tuple[float, float]], units: tuple[str, str]) 
         colour, dashes, mark = STYLES[index % len(STYLES)]
         ax.plot((0, 1), places, color=colour, linestyle=dashes, marker=mark, markersize=7, linewidth=2)
         for x, place, align, figures in ((-0.03, places[0], "right", 0), (1.03, places[1], "left", 1)):
-            text = f"{name}   {rows[name][figures]:.{2 + 2 * figures}f}"
+            text = f"{name}   {rows[name][figures]:.4f}"
             ax.text(x, place, text, color=CHARCOAL, fontsize=9, ha=align, va="center")
     for x, unit in zip((0, 1), units, strict=True):
         ax.text(x, -0.75, unit, color=NAVY, fontsize=10, fontweight="bold", ha="center")

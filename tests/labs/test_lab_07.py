@@ -52,6 +52,10 @@ def padding_counted(logits_BTV, ids_BT, real_BT):
     return losses(logits_BTV, ids_BT).mean()
 
 
+def mask_not_shifted(logits_BTV, ids_BT, real_BT):
+    return losses(logits_BTV, ids_BT)[real_BT[:, :-1]].mean()
+
+
 def divided_by_all(logits_BTV, ids_BT, real_BT):
     return (losses(logits_BTV, ids_BT) * real_BT[:, 1:]).sum() / real_BT[:, 1:].numel()
 
@@ -69,15 +73,16 @@ def scaled(function, factor):
     return lambda *arguments: function(*arguments) * factor
 
 
-def match(config, target, *, matrices=3, layers=None, embeddings=None, shared=None, head_dim=None, rounding=round):
+def match(
+    config, target, *, matrices=3, layers=None, embeddings=None, shared=None, head_dim=None, norms=None, rounding=round
+):
     """A matching_feed_forward that is right, or has another value for one of its parts."""
     width, layers_ = config.hidden_size, config.num_hidden_layers
     heads = config.num_attention_heads + (shared or config.num_key_value_heads)
     head_dim = config.head_dim if head_dim is None else head_dim
     embeddings = (1 if config.tie_word_embeddings else 2) if embeddings is None else embeddings
-    rest = (
-        target - embeddings * config.vocab_size * width - width - layers_ * (2 * heads * head_dim * width + 2 * width)
-    )
+    norms = 2 * layers_ + 1 if norms is None else norms
+    rest = target - embeddings * config.vocab_size * width - norms * width - layers_ * 2 * heads * head_dim * width
     return 8 * rounding(rest / ((layers or layers_) * matrices * width) / 8)
 
 
@@ -85,11 +90,11 @@ def matches(**wrong):
     return lambda config, target: match(config, target, **wrong)
 
 
-def rows_of(tokenizer, texts, begin=True, stop=True, begin_with_stop=False):
-    """Texts with their marks, or without some of them."""
+def rows_of(tokenizer, texts, begin=True, stop=True, begin_with_stop=False, bos=False):
+    """Texts with their marks, or without some of them; `bos`: with those that the tokenizer sets besides."""
     end = tokenizer.stop_ids[0]
     first = end if tokenizer.bos_id is None or begin_with_stop else tokenizer.bos_id
-    return [[first] * begin + tokenizer.encode(text, bos=False) + [end] * stop for text in texts]
+    return [[first] * begin + tokenizer.encode(text, bos=bos) + [end] * stop for text in texts]
 
 
 def bits(per=lambda texts, rows: sum(len(text.encode()) for text in texts), unit=BIT, **marks):
@@ -129,6 +134,7 @@ def test_right_answers_pass(check, right, capsys):
         (check_batch_loss, not_shifted, r"about the \*next\* token"),
         (check_batch_loss, shifted_back, "shifted the wrong way"),
         (check_batch_loss, padding_counted, "padding was counted"),
+        (check_batch_loss, mask_not_shifted, "real_BT moves on by one"),
         (check_batch_loss, divided_by_all, "divide by all places"),
         (check_batch_loss, divided_by_tokens, "first token of each text is no target"),
         (check_batch_loss, mean_of_means, "a mean of the texts' means"),
@@ -147,6 +153,8 @@ def test_right_answers_pass(check, right, capsys):
         (check_matching_feed_forward, matches(shared=6), "fewer heads than queries"),
         (check_matching_feed_forward, matches(head_dim=4), "not the width in this model"),
         (check_matching_feed_forward, matches(head_dim=0), "where are the attention matrices"),
+        (check_matching_feed_forward, matches(norms=0), "were norms left out"),
+        (check_matching_feed_forward, matches(norms=6), "were norms left out"),
         (check_matching_feed_forward, matches(rounding=math.floor), "rounded down"),
         (check_matching_feed_forward, matches(rounding=math.ceil), "rounded up"),
         (check_matching_feed_forward, lambda *arguments: match(*arguments) + 3, "no multiple of 8"),
@@ -162,6 +170,7 @@ def test_right_answers_pass(check, right, capsys):
         (check_bits_per_byte, bits(begin=False), "the begin mark is missing"),
         (check_bits_per_byte, bits(begin=False, stop=False), "both marks are missing"),
         (check_bits_per_byte, bits(begin_with_stop=True), "tiny-llama3: this tokenizer has a begin mark of its own"),
+        (check_bits_per_byte, bits(bos=None), "tiny-llama3: the begin mark stands twice"),
         (check_bits_per_byte, mean_of_texts, "a mean of the texts' own figures"),
         (check_bits_per_byte, bits(lambda texts, rows: 1), "that is the whole surprise"),
         (check_bits_per_byte, lambda *arguments: 1.0, "bits per byte, got 1.0000"),
