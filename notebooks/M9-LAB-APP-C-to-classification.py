@@ -32,9 +32,9 @@ figures.hand_off()
 
 # %% [markdown]
 # **Finetuning** means: training goes on from a model that has been trained already, the **base**, on a task of its own.
-# It inherits everything, also what is wrong. A base with two matrices exchanged trains without an error, and gives a
-# classifier that is a little worse than it could be. Nobody will look for the reason where it is. So the next module
-# starts from files that are known to be right.
+# It inherits everything, also what is wrong: the silent faults of M9-LAB-08 raise no error there, and none here. The
+# classifier is then worse than it could be, and nobody looks for the reason where it is. So the next module starts from
+# files that are known to be right.
 #
 # Part 1 makes these files, for two families. Part 2 turns a language model into a classifier. Part 3 trains it, and
 # asks what the base was good for.
@@ -83,7 +83,8 @@ print("bases:", ", ".join(SOURCE.values()))
 #
 # Four things decide, in this order. May we use it (licence, account)? Do our texts fit into its **context**, the most
 # tokens it reads at once? Does it fit the machine? Only then: how good is it? The course's **planner** knows the
-# first three for every released size. We ask for a base for a classification head, on a laptop with 8 GB.
+# first three for every released size. We ask for a base for a classification head, on a laptop with 8 GB. (It counts what
+# it takes to *run* the base; section 7 counts what training adds.)
 #
 # **Predict, then run.** Which families are left, if nobody in the class has an account?
 
@@ -102,15 +103,19 @@ for choice in answer.choices:
     tokens, share = f"{config.vocab_size:,}", f"{share:.0%}"
     print(SHAPE.format(choice.hub_id, size, context, tokens, share, family.licence))
 
+# %%
 left = list(dict.fromkeys(choice.family for choice in answer.choices))
-gated = {refusal.family for refusal in answer.refused if FAMILIES[refusal.family].gated}
-print("\nfamilies left:", ", ".join(left))
-print("need an account:", ", ".join(sorted(gated)))
+print("left:", ", ".join(left))
+smallest = {}
+for refusal in sorted(answer.refused, key=lambda refusal: refusal.parameters):
+    smallest.setdefault(refusal.family, refusal)
+for family in (name for name in FAMILIES if name not in left):
+    print(f"out:  {family:<10} {smallest[family].reasons[0].split(':')[0]}")
 
 # %% [markdown]
 # ("B" is billions of parameters; "tokens" is the **vocabulary**, how many different ones there are; "embedding" is the
-# share of the parameters that sits in the **token embedding**, one row of numbers for each token.) GPT-2 and Qwen3 are
-# left; OLMo 3 needs no account, but its smallest size does not fit. We take the smallest of each.
+# share of the parameters that sits in the **token embedding**, one row of numbers for each token. For a family that is out,
+# you see what speaks against its smallest size.) We take the smallest of the two that are left.
 #
 # And the tokenizer? **It is no separate choice.** A base understands the ids of its own tokenizer and of no other; so
 # base and tokenizer are chosen, and handed on, as one. What a tokenizer changes is how *long* a text is, and with that
@@ -142,7 +147,7 @@ validation_checkpoint("M9-LAB-APP-C", "two bases are chosen by their constraints
 # An **artifact** is a file that somebody else will rely on. `export_base` writes the first four in one go: it sends the
 # source through every layer of `validate_checkpoint` (M9-LAB-09), writes weights, config and tokenizer, reads all of it
 # back, compares it to the bit, and **pins** it: `run.json`, the **manifest**, holds a hash of every file (SHA-256, a
-# fingerprint of its bytes).
+# fingerprint of its bytes). Beside them it leaves `card.json`: what a later validation compares with.
 
 # %%
 from course_helpers.classification_files import export_base, load_base
@@ -208,16 +213,18 @@ def same_weights(one, other):
 def artifacts(name):
     """Six lines for one base: what must hold, whether it does, what was seen."""
     folder, manifest, decision = workspace / name, manifests[name], decisions[name]
-    model, tokenizer = load_base(folder)  # refuses any file that is not the pinned one
+    model, tokenizer = load_base(folder)  # refuses any file but the pinned one
     source = load_model(SOURCE[name])
     probe = tokenizer.encode(texts[0]) == load_tokenizer(SOURCE[name]).encode(texts[0])
-    layers, files = manifest.validation, sum(len(part) for part in manifest.files.values())
-    pad = decision["pad_id"]
+    layers, pad = manifest.validation, decision["pad_id"]
+    pinned = {file for part in manifest.files.values() for file in part}
+    notes = {path.name for path in folder.iterdir()} - pinned
+    all_pinned = notes == {"run.json", "card.json"}
     return [
         ("validated base", all(layers.values()), f"{len(layers)} layers"),
         ("config: the source's", model.config == source.config, type(model.config).__name__),
         ("tokenizer: the source's ids", probe, tokenizer.kind),
-        ("manifest: every file pinned", files > 0, f"{files} files"),
+        ("manifest: every file pinned", all_pinned, f"{len(pinned)} files"),
         ("pad and stop: decided", 0 <= pad < model.config.vocab_size, f"id {pad}, right"),
         ("way back: equal to the source", same_weights(model, source), "to the bit"),
     ]
@@ -234,8 +241,8 @@ validation_checkpoint("M9-LAB-APP-C", "six artifacts are there for each base", a
 # %% [markdown]
 # ## 4 · A hand-off must be able to fail
 #
-# We spoil three copies of a base: one bit of one weight is flipped, the tokenizer comes from the other family, one
-# number in the config is edited. (A **bit** is the smallest piece of a file: there are 8 in a byte.)
+# We spoil three copies of a base: one bit of one weight is flipped, the tokenizer comes from another family, one number in
+# the config is edited. (A **bit** is the smallest piece of a file: there are 8 in a byte.)
 #
 # **Predict, then run.** Which of the three do the ordinary `load_model` and `load_tokenizer` notice? And `load_base`?
 
@@ -250,12 +257,12 @@ first = 8 + int.from_bytes(content[:8], "little")  # after the header and its le
 content[first] ^= 1  # the lowest bit of the first number
 weights.write_bytes(content)
 
-for file in load_tokenizer("tiny-gemma3").files.values():
-    shutil.copyfile(file, spoilt["other-tokenizer"] / file.name)
-
 config = json.loads((spoilt["other-config"] / "config.json").read_text())
 config["rope_theta"] /= 2
 (spoilt["other-config"] / "config.json").write_text(json.dumps(config))
+
+for file in load_tokenizer("tiny-gemma3").files.values():
+    shutil.copyfile(file, spoilt["other-tokenizer"] / file.name)
 
 # %%
 def load_ordinarily(folder):
@@ -350,7 +357,7 @@ validation_checkpoint("M9-LAB-APP-C", "our classifier equals the package's", all
 # %% [markdown]
 # ## 6 · The last *real* token
 #
-# The most common mistake is one character long: `x_BTE[:, -1]`, the last *column*. In a padded row, a pad stands there.
+# A mistake that is easily made: `x_BTE[:, -1]`, the last *column*. In a padded row, a pad stands there.
 # (The chapter's own `ch06.ipynb` reads it. It pads all messages to one length, so that the model can get used to it; but
 # then an answer depends on how much padding there was.)
 
@@ -396,8 +403,9 @@ for way in WAYS:
 charts.away_from_alone(PADS, moved)
 
 # %% [markdown]
-# A distance of 1 means: as far away as the vector is long. (The two right ways lie on each other, at 0.) **One pad is enough to read something else entirely.** On the left, without telling the model, the pads are read as text and push every position aside; less wrong, and harder to
-# see. And the id of the pad? With the right reading it must not matter:
+# A distance of 1 means: as far away as the vector is long. (The two right ways lie on each other, at 0.) **One pad is enough
+# to read something else entirely.** On the left, without telling the model, the pads are read as text and push every
+# position aside: less wrong, and harder to see. And the id of the pad? With the right reading it must not matter:
 
 # %%
 any_id = []
@@ -418,7 +426,7 @@ validation_checkpoint("M9-LAB-APP-C", "the last real token is read, whatever the
 # ## 7 · What is trained
 #
 # All of it could be. But every trained number costs a **gradient** (in which direction it should move) and the
-# optimizer's two running means, and with few texts a whole model learns them by heart. So most of the base is
+# optimizer's two running means, and with few texts a whole model can learn them by heart. So most of the base is
 # **frozen**: `requires_grad` is off, no gradient, no step. We leave the last two blocks, the final **norm** (it brings
 # vectors to a common size), and the new head.
 
@@ -588,8 +596,7 @@ for name, model in models.items():
 
 # %% [markdown]
 # We train the last two blocks of each base, 40 steps of 8 stories, so that each story is seen once. Then the same shapes
-# **from random weights**, where *all* blocks are trained, at a rate that suits them better: what they reach owes nothing to
-# a base.
+# **from random weights**, where *all* blocks are trained, at a gentler rate: what they reach owes nothing to a base.
 #
 # **Predict, then run.** Where does the loss end from the base, and where from random weights?
 
@@ -649,9 +656,19 @@ validation_checkpoint("M9-LAB-APP-C", "both families learn, and from their base"
 # %% [markdown]
 # ### Has the frozen part moved?
 #
-# What is frozen can move all the same: by an optimizer that was made before the freezing and decays all weights, or by a
-# line of code that writes into the wrong model. Then the classifier is not what it says it is. Asking is cheap: the way
-# back lies in its folder, so compare.
+# What is frozen can move all the same. One way is a gradient from before the freezing, which the optimizer still applies:
+
+# %%
+layer = nn.Linear(2, 1)
+optimizer = torch.optim.AdamW(layer.parameters())
+layer(torch.ones(1, 2)).sum().backward()
+layer.requires_grad_(False)  # frozen now, but the gradient is still there
+before = layer.weight.clone()
+optimizer.step()
+print("frozen, and moved:", not torch.equal(before, layer.weight))
+
+# %% [markdown]
+# Then the classifier is not what it says it is. Asking is cheap: the way back lies in its folder, so compare.
 #
 # **Predict, then run.** How many of the frozen tensors differ, and how many of the trained ones do not?
 
@@ -671,7 +688,7 @@ for name, kinds in proof.items():
     print(f"{name}: {text}")
 
 # %% [markdown]
-# And can such a check fail? We nudge one frozen number by a millionth of itself. The package compares hashes before and
+# And does the check see the smallest step? We nudge one frozen number by a millionth of itself. The package compares hashes before and
 # after every training, and raises an error if one has changed.
 
 # %%
@@ -756,7 +773,8 @@ for name, found in right.items():
     print(f"{name}: above 85 %: {clear[-3]}   above counting words: {clear[-2]}", end="   ")
     print(f"20 points above random weights: {clear[-1]}")
 standard_error = math.sqrt(0.95 * 0.05 / len(test))
-print(f"standard error of 95 % on {len(test)} texts: {100 * standard_error:.0f} points")
+print(f"standard error of 95 % on {len(test)} texts: {100 * standard_error:.1f} points")
+print(f"of the difference of two such: {100 * math.sqrt(2) * standard_error:.1f} points")
 validation_checkpoint("M9-LAB-APP-C", "the base clears the height; random does not", all(clear))
 
 # %% [markdown]
@@ -764,8 +782,8 @@ validation_checkpoint("M9-LAB-APP-C", "the base clears the height; random does n
 # lies ready in the hidden states, where the head alone finds it, with a few hundred numbers; the last blocks bring out the
 # rest.
 #
-# And do not compare the two families by these numbers. The **standard error**, by which an accuracy on so few texts varies
-# by chance alone, is two points: a difference of three is no finding. With another seed, the order may turn.
+# And do not rank the two families by these numbers. The **standard error** is how far an accuracy on so few texts usually
+# lies off by chance alone. Only a difference of more than twice its own is worth a thought, and a second seed.
 #
 # What is wrong, and how? The two kinds of mistakes seldom cost the same, and the texts often show a pattern.
 
@@ -785,8 +803,8 @@ charts.confusions(confused, lab.labels())
 # ## 11 · Handed on, and back
 #
 # `save_classifier` writes what was trained, the labels, and a hash of the frozen part; not the base once more. So many
-# classifiers can share one base. A head on another base would answer, too, and mean nothing: `load_classifier` refuses it. (It compares the *frozen* part:
-# what was trained comes with the classifier.)
+# classifiers can share one base. A head on another base would answer, too, and mean nothing: `load_classifier` refuses it.
+# (It compares the *frozen* part: what was trained comes with the classifier.)
 #
 # **Predict, then run.** After saving and loading, in how many stories does the answer change? How large is the file, next
 # to the base's?
