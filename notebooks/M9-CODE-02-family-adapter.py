@@ -556,7 +556,7 @@ validation_checkpoint(
 # ## 5 · Swap families under one harness
 #
 # Now that the outside is the same for all, families can be compared: same texts, same settings. The texts are eight stories that
-# no bundled model has seen in training. The **loss** is the model's surprise: $-\ln$ of the probability that
+# no bundled model has seen in training (each checkpoint's `card.json` holds them). The **loss** is the model's surprise: $-\ln$ of the probability that
 # it gave to the right token, summed over a text, in *nats*. (Divided by $\ln 2$ it is in *bits*: 1 bit is the surprise of a coin
 # toss.) The usual figure divides the sum by the number of tokens:
 
@@ -590,7 +590,8 @@ def measure(loaded):
 # Families cut the same text into different tokens, so a token is not the same amount of work: who makes more of them from a story
 # has, on the whole, easier questions. A byte of text is the same for all (M9-LAB-07 met this on its way).
 #
-# **Predict, then run.** Gemma 3 has the lowest loss per token of the seven. Which place does it take per byte?
+# **Predict, then run.** Gemma 3 has the lowest loss per token of the seven. Which place does it take per byte? (The first column
+# counts the tokens of our prompt; places are in brackets.)
 
 # %%
 table = {source: measure(loaded) for source, loaded in ready.items()}

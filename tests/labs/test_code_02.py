@@ -15,6 +15,7 @@ from course_helpers.labs import ExerciseHint, code_02_charts, code_02_figures
 from course_helpers.labs.code_02 import (
     branches,
     broken_adapters,
+    cells_run,
     code_lines,
     definition,
     names_spoken,
@@ -328,6 +329,12 @@ def test_branches_and_lines_are_counted_in_the_cell_that_was_run_last():
     assert definition(CELLS[:2], "f")[1] == CELLS[0]
     with pytest.raises(NameError, match="defines g"):
         definition(CELLS, "g")
+
+
+def test_cells_that_were_run_are_found_and_files_are_not(monkeypatch):
+    kept = {"/tmp/ipykernel_7/1.py": (1, None, ["a = 1\n", "b = 2\n"], "1"), "module.py": (1, 0.0, ["c = 3\n"], "m")}
+    monkeypatch.setattr("linecache.cache", kept | {"<ipython-input-1>": (1, None, ["d = 4\n"], "2"), "lazy": (None,)})
+    assert cells_run() == ["a = 1\nb = 2\n", "d = 4\n"]
 
 
 def test_words_that_a_file_speaks_are_values_and_not_prose(tmp_path):
