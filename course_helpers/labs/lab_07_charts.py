@@ -83,6 +83,7 @@ def by_position(losses: Mapping[str, Sequence[float]], trained: int, bin_width: 
         xytext=(8, 0), textcoords="offset points",
     )  # fmt: skip
     ax.axvline(trained, color=CHARCOAL, linewidth=1, linestyle="--")
+    ax.set_xticks(range(0, max(map(len, losses.values())) * bin_width + 1, trained))
     low, high = ax.get_ylim()
     top = high + 0.2 * (high - low)  # room for what is written above the lines
     ax.set_ylim(low, top)
