@@ -610,9 +610,9 @@ for source in ({"bundled": converted, "hub": "tiny-llama3"}[CHECKPOINTS], "tiny-
     print(f"{name:<12}", lessons[name])
 
 # %% [markdown]
-# To the last bit, for every loss and every weight. The four lines of `first_batch_check` (shapes, targets, first loss near $\ln
-# V$, gradients everywhere) hold before the first step, and the loss on **held-out** windows (never trained on) falls by more
-# than 1 nat in 10 steps.
+# To the last bit, for every loss and every weight. The four lines of `first_batch_check` (shapes, targets, first loss near
+# $\ln V$, gradients everywhere) hold before the first step, and the loss on **held-out** windows (never trained on) falls by
+# more than 1 nat (the unit of loss) in 10 steps.
 
 # %%
 go = log.gate({
