@@ -799,10 +799,11 @@ sizes |= {"max_position_embeddings": 256, "tie_word_embeddings": True}
 sizes |= {"bos_token_id": 1000, "eos_token_id": 1000, "initializer_range": 0.2}
 torch.manual_seed(0)
 reference = transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**sizes)).eval()
+started = [vector for name, vector in reference.named_parameters() if name.endswith("bias")]
+print(len(started), "biases, all zero at first:", not any(vector.any() for vector in started))
 with torch.no_grad():
-    for name, parameter in reference.named_parameters():
-        if name.endswith("bias"):
-            parameter.normal_(std=0.5)
+    for vector in started:
+        vector.normal_(std=0.5)
 
 stranger = workspace / "random-qwen2"
 reference.save_pretrained(stranger)
