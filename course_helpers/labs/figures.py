@@ -132,7 +132,7 @@ def fused_matrix(weight_EF: "Tensor", names: Sequence[str] = ("query", "key", "v
         ax.imshow(
             values.float(), cmap="Greys", vmin=-limit, vmax=limit, extent=(x, x + side, 0.45, 0.45 + side), zorder=1
         )
-        ax.add_patch(_rectangle(x, 0.45, side, side, "none", colour, 2.5))
+        ax.add_patch(rectangle(x, 0.45, side, side, "none", colour, 2.5))
         ax.text(x + side / 2, 0.38, name, ha="center", va="top", color=CHARCOAL, fontsize=10, fontweight="bold")
 
     for index, (name, colour) in enumerate(zip(names, SERIES, strict=False)):
@@ -159,10 +159,10 @@ def byte_map(header_bytes: int, groups: Mapping[str, int]) -> "Image":
     figure, ax = canvas(8.6, 1.9)
     total = 8 + header_bytes + sum(groups.values())
     scale, x = 8.34 / total, 0.1 + 0.06  # the header is too thin to be seen: it gets a sliver of its own
-    ax.add_patch(_rectangle(0.1, 0.55, 0.06, 0.6, GOLD))
+    ax.add_patch(rectangle(0.1, 0.55, 0.06, 0.6, GOLD))
     for index, (name, size) in enumerate(groups.items()):
         width = size * scale
-        ax.add_patch(_rectangle(x, 0.55, width, 0.6, (NAVY, SKY)[index % 2]))
+        ax.add_patch(rectangle(x, 0.55, width, 0.6, (NAVY, SKY)[index % 2]))
         if width > 0.3:
             ax.text(x + width / 2, 0.85, name, ha="center", va="center", color="white", fontsize=9)
         x += width
@@ -181,7 +181,8 @@ def byte_map(header_bytes: int, groups: Mapping[str, int]) -> "Image":
     )
 
 
-def _rectangle(x: float, y: float, width: float, height: float, fill: str, edge: str = PEARL, line: float = 0.6):
+def rectangle(x: float, y: float, width: float, height: float, fill: str, edge: str = PEARL, line: float = 0.8):
+    """A patch for `ax.add_patch`: sharp corners, no text."""
     from matplotlib.patches import Rectangle
 
     return Rectangle((x, y), width, height, facecolor=fill, edgecolor=edge, linewidth=line, zorder=2)

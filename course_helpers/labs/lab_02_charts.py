@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING
 import torch
 
 from .code_01_figures import diverging
-from .figures import CHARCOAL, GOLD, NAVY, PEARL, SKY, SLATE, canvas, legend, new_figure, show
+from .figures import (
+    CHARCOAL,
+    GOLD,
+    NAVY,
+    PEARL,
+    SKY,
+    SLATE,
+    canvas,
+    legend,
+    new_figure,
+    rectangle,
+    show,
+)
 
 if TYPE_CHECKING:
     from IPython.display import Image
@@ -150,7 +162,7 @@ def verdicts(rows: Mapping[str, Mapping[str, bool]], end: Mapping[str, str]) -> 
         ax.text(-0.6, y, f"{end[model]}", ha="center", va="center", **SMALL)
         for x, part in enumerate(parts, start=1):
             fine = found[part]
-            ax.add_patch(cell(x - 0.46, y - 0.4, 0.92, 0.8, PEARL if fine else GOLD))
+            ax.add_patch(rectangle(x - 0.46, y - 0.4, 0.92, 0.8, PEARL if fine else GOLD, SLATE))
             weight = "normal" if fine else "bold"
             ax.text(x, y, "equal" if fine else "DIFFERS", ha="center", va="center", fontweight=weight, **SMALL)
     ax.set(xlim=(-1.4, len(parts) + 0.5), ylim=(len(rows) - 0.5, -0.6))
@@ -166,9 +178,3 @@ def verdicts(rows: Mapping[str, Mapping[str, bool]], end: Mapping[str, str]) -> 
         for model, found in rows.items()
     )
     return show(figure, f"A table of models and their parts. {described}.")
-
-
-def cell(x: float, y: float, width: float, height: float, fill: str):
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x, y), width, height, facecolor=fill, edgecolor=SLATE, linewidth=0.8)

@@ -4,7 +4,20 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from .figures import CHARCOAL, GOLD, NAVY, PEARL, SKY, SLATE, SOFT_GREY, arrow, box, canvas, show
+from .figures import (
+    CHARCOAL,
+    GOLD,
+    NAVY,
+    PEARL,
+    SKY,
+    SLATE,
+    SOFT_GREY,
+    arrow,
+    box,
+    canvas,
+    rectangle,
+    show,
+)
 from .lab_02 import Stage
 
 if TYPE_CHECKING:
@@ -141,7 +154,7 @@ def riffle(order: Sequence[int]) -> "Image":
     for place in range(rows):
         for x, row in ((1.35, place), (5.75, order[place])):
             y, colour = top - gap * place, colours[row % half % 4]
-            ax.add_patch(bar(x, y - 0.12, 1.3, 0.27, colour))
+            ax.add_patch(rectangle(x, y - 0.12, 1.3, 0.27, colour))
             dark = colour != GOLD
             text = f"row {row}:  {names[row]}"
             ax.text(x + 0.65, y, text, color="white" if dark else CHARCOAL, fontsize=8.6, ha="center", va="center")
@@ -162,12 +175,6 @@ def riffle(order: Sequence[int]) -> "Image":
         f"{', '.join(names[row] for row in order)}. The lines cross as two halves of a deck of cards do that are "
         "shuffled into each other.",
     )
-
-
-def bar(x: float, y: float, width: float, height: float, fill: str):
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x, y), width, height, facecolor=fill, edgecolor=PEARL, linewidth=0.8, zorder=2)
 
 
 def conversion_map(stages: Sequence[Stage], ends: Sequence[tuple[str, str]]) -> "Image":
@@ -196,7 +203,7 @@ def conversion_map(stages: Sequence[Stage], ends: Sequence[tuple[str, str]]) -> 
         start, end = (left + (count - least + margin) * scale for count in (before, stage.parameters))
         ax.plot((end, end), (y - step * (index < len(stages) - 1), y), color=SLATE, linewidth=0.8, zorder=0)
         fill = NAVY if stage.parameters >= before else GOLD
-        ax.add_patch(bar(min(start, end) - 0.015, y - 0.12, abs(end - start) + 0.03, 0.24, fill))
+        ax.add_patch(rectangle(min(start, end) - 0.015, y - 0.12, abs(end - start) + 0.03, 0.24, fill))
         if index in (0, len(stages) - 1):
             ax.text(max(start, end) + 0.07, y, f"{stage.parameters:,}", color=CHARCOAL, fontsize=9, va="center")
         change = f"{stage.change:+,}" if stage.change else "0" if index else ""

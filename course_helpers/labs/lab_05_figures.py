@@ -5,7 +5,21 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from .figures import CHARCOAL, GOLD, NAVY, PEARL, SKY, SLATE, SOFT_GREY, arrow, box, canvas, legend, new_figure, show
+from .figures import (
+    CHARCOAL,
+    GOLD,
+    NAVY,
+    SKY,
+    SLATE,
+    SOFT_GREY,
+    arrow,
+    box,
+    canvas,
+    legend,
+    new_figure,
+    rectangle,
+    show,
+)
 
 if TYPE_CHECKING:
     from IPython.display import Image
@@ -28,9 +42,9 @@ def gemma_idea() -> "Image":
         for token in range(tokens):
             seen = is_global or token >= tokens - window
             colour = (GLOBAL if is_global else LOCAL) if seen else UNSEEN
-            cell(ax, left + token * unit, y, unit, 0.26, colour)
+            ax.add_patch(rectangle(left + token * unit, y, unit, 0.26, colour))
         for slot in range(tokens if is_global else window):
-            cell(ax, right + slot * 0.105, y, 0.105, 0.26, GLOBAL if is_global else LOCAL)
+            ax.add_patch(rectangle(right + slot * 0.105, y, 0.105, 0.26, GLOBAL if is_global else LOCAL))
     ax.text(left, 0.24, "first token", color=SLATE, fontsize=8.5, va="top")
     ax.text(left + tokens * unit, 0.24, "newest token", color=SLATE, fontsize=8.5, va="top", ha="right")
     ax.text(right, 0.24, "five rings of one window, and one cache that grows", color=SLATE, fontsize=8.5, va="top")
@@ -40,12 +54,6 @@ def gemma_idea() -> "Image":
         "last 7 tokens only, and the cache holds 7 positions. In the sixth, the global layer, it sees all 26, and the "
         "cache holds all 26.",
     )
-
-
-def cell(ax: "Axes", x: float, y: float, width: float, height: float, fill: str) -> None:
-    from matplotlib.patches import Rectangle
-
-    ax.add_patch(Rectangle((x, y), width, height, facecolor=fill, edgecolor=PEARL, linewidth=0.8, zorder=2))
 
 
 def two_blocks() -> "Image":
@@ -91,7 +99,7 @@ def masks(sees: Mapping[str, Tensor]) -> "Image":
         length = len(mask_TT)
         for query in range(length):
             for key in range(length):
-                cell(ax, key, query, 1, 1, colour if mask_TT[query, key] else UNSEEN)
+                ax.add_patch(rectangle(key, query, 1, 1, colour if mask_TT[query, key] else UNSEEN))
             ax.text(length + 0.25, query + 0.5, int(mask_TT[query].sum()), color=CHARCOAL, fontsize=8.5, va="center")
         ax.text(length + 0.1, -0.35, "keys\nseen", color=SLATE, fontsize=8, va="bottom", linespacing=1.0)
         ax.set(xlim=(0, length + 1.6), ylim=(length, 0), aspect="equal")
@@ -114,7 +122,7 @@ def reach(known_LT: Tensor, plan: Sequence[str], window: int) -> "Image":
         is_global = plan[layer] == "full_attention"
         for position in range(length):
             colour = GLOBAL if is_global else LOCAL
-            cell(ax, position, layer, 1, 0.86, colour if known_LT[layer, position] else UNSEEN)
+            ax.add_patch(rectangle(position, layer, 1, 0.86, colour if known_LT[layer, position] else UNSEEN))
         known = int(known_LT[layer].sum())
         ax.text(length + 0.3, layer + 0.43, f"{known} positions", color=CHARCOAL, fontsize=9, va="center")
     names = [
@@ -142,7 +150,7 @@ def ring_over_time(history: Sequence[Sequence[int | None]]) -> "Image":
     for moment, held in enumerate(history):
         for slot, position in enumerate(held):
             new, fresh = position == moment, position is None
-            cell(ax, moment, slot, 0.94, 0.9, UNSEEN if fresh else LOCAL if new else SKY)
+            ax.add_patch(rectangle(moment, slot, 0.94, 0.9, UNSEEN if fresh else LOCAL if new else SKY))
             if not fresh:
                 ax.text(
                     moment + 0.47,

@@ -3,7 +3,20 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .figures import CHARCOAL, GOLD, NAVY, PEARL, SKY, SLATE, SOFT_GREY, arrow, box, canvas, show
+from .figures import (
+    CHARCOAL,
+    GOLD,
+    NAVY,
+    PEARL,
+    SKY,
+    SLATE,
+    SOFT_GREY,
+    arrow,
+    box,
+    canvas,
+    rectangle,
+    show,
+)
 
 if TYPE_CHECKING:
     from IPython.display import Image
@@ -127,9 +140,3 @@ def two_ways_to_share() -> "Image":
         "pipeline: device 1 has layers 1 to 3, device 2 has layers 4 to 6, and an arrow leads from the first to the "
         "second.",
     )
-
-
-def rectangle(x: float, y: float, width: float, height: float, fill: str):
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x, y), width, height, facecolor=fill, edgecolor=PEARL, linewidth=0.8, zorder=2)

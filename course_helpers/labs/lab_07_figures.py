@@ -3,7 +3,20 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .figures import CHARCOAL, GOLD, NAVY, PEARL, SKY, SLATE, SOFT_GREY, arrow, box, canvas, show
+from .figures import (
+    CHARCOAL,
+    GOLD,
+    NAVY,
+    PEARL,
+    SKY,
+    SLATE,
+    SOFT_GREY,
+    arrow,
+    box,
+    canvas,
+    rectangle,
+    show,
+)
 
 if TYPE_CHECKING:
     from IPython.display import Image
@@ -78,7 +91,7 @@ def two_masks(tokens: int = 6) -> "Image":
                 seen = column <= row + extra
                 leak = seen and column > row
                 fill = GOLD if leak else NAVY if seen else PEARL
-                ax.add_patch(_square(left + column * side, 1.85 - row * side, side, fill))
+                ax.add_patch(rectangle(left + column * side, 1.85 - row * side, side, side, fill, SLATE))
                 if leak:
                     x, y = left + (column + 0.5) * side, 1.85 - (row - 0.5) * side
                     ax.text(x, y, "!", ha="center", va="center", color=CHARCOAL, fontsize=9, fontweight="bold")
@@ -105,7 +118,7 @@ def two_ways_to_cut(window: int = 4, stride: int = 1, tokens: int = 8) -> "Image
             for place in range(window):
                 scored = row == 0 or place >= window - step
                 fill = NAVY if scored else SOFT_GREY
-                ax.add_patch(_square(left + (start + place) * cell, y, cell, fill, height=0.24))
+                ax.add_patch(rectangle(left + (start + place) * cell, y, cell, 0.24, fill, SLATE))
         ax.text(left, 2.3, title, color=NAVY, fontsize=10.5, fontweight="bold", va="bottom")
     for x, y, text in (
         (0.1, 1.05, "two passes for eight tokens. After each\ncut the model has forgotten everything"),
@@ -113,7 +126,7 @@ def two_ways_to_cut(window: int = 4, stride: int = 1, tokens: int = 8) -> "Image
     ):
         ax.text(x, y, text, color=CHARCOAL, fontsize=9, va="center", linespacing=1.35)
     for x, fill, name in ((0.1, NAVY, "its loss counts"), (1.75, SOFT_GREY, "is only context")):
-        ax.add_patch(_square(x, 0.06, 0.24, fill, height=0.2))
+        ax.add_patch(rectangle(x, 0.06, 0.24, 0.2, fill, SLATE))
         ax.text(x + 0.32, 0.16, name, color=CHARCOAL, fontsize=9, va="center")
     return show(
         figure,
@@ -121,9 +134,3 @@ def two_ways_to_cut(window: int = 4, stride: int = 1, tokens: int = 8) -> "Image
         "overlapping windows: each begins one token after the last, and only its last token counts; the others are "
         "context. Every token counts once in both.",
     )
-
-
-def _square(x: float, y: float, width: float, fill: str, height: float | None = None):
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x, y), width, height or width, facecolor=fill, edgecolor=SLATE, linewidth=0.6, zorder=2)
