@@ -128,8 +128,10 @@ def as_in_the_package(source):
     return same_sizes, torch.allclose(found, wanted), (wanted.norm() / found.norm()).item()
 
 
+alike = {}
 for source in ("tiny-gpt2", "tiny-llama3", "tiny-qwen3", "tiny-gemma3"):
     sizes, vectors, ratio = as_in_the_package(source)
+    alike[source] = vectors
     print(f"{source:<12}sizes: {sizes}  vectors: {vectors!s:<6}off by a factor of {ratio:.1f}")
 
 # %% [markdown]
@@ -172,7 +174,7 @@ print("families.py names", len(names_spoken(package / "families.py", set(FAMILIE
 validation_checkpoint(
     "M9-CODE-02",
     "the branching code is wrong in silence for a family it never met",
-    as_in_the_package("tiny-llama3")[1] and not as_in_the_package("tiny-gemma3")[1],
+    alike["tiny-llama3"] and not alike["tiny-gemma3"],
 )
 silent = not any(spoken.values())
 validation_checkpoint("M9-CODE-02", "the package's core names no family", silent)
@@ -356,7 +358,7 @@ def load(source, tokenizer=None):
 
 # %%
 @torch.inference_mode()
-def generate(loaded, prompt, new_tokens=50, use_cache=True):
+def generate(loaded, prompt, new_tokens=40, use_cache=True):
     """The prompt and its greedy continuation, as text."""
     model, tokenizer = loaded.model, loaded.tokenizer
     ids = tokenizer.encode(prompt)
@@ -403,7 +405,7 @@ def same_as_package(source):
     weights = weights and all(map(torch.equal, mine.values(), theirs.values()))
     tokenizer = load_tokenizer(source)
     ids = [tokenizer.encode(PROMPT)]
-    ids = generate_in_package(model, ids, 50, stop_ids=tokenizer.stop_ids)[0]
+    ids = generate_in_package(model, ids, 40, stop_ids=tokenizer.stop_ids)[0]
     return weights, tokenizer.decode(ids) == texts[source]
 
 
@@ -1072,7 +1074,7 @@ desk.switch(workspace / "tiny-qwen2")
 print("\nanswers:", Path(desk.current.source).name, "as a", type(desk.current.model).__name__)
 grown, tokenizer = load_model(workspace / "tiny-qwen2"), parent.tokenizer
 told = [tokenizer.encode(PROMPT)]
-told = generate_in_package(grown, told, 50, stop_ids=tokenizer.stop_ids)[0]
+told = generate_in_package(grown, told, 40, stop_ids=tokenizer.stop_ids)[0]
 print("our text is the package's:", generate(desk.current, PROMPT) == tokenizer.decode(told))
 
 # %%
