@@ -6,19 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .code_01_figures import diverging
-from .figures import (
-    CHARCOAL,
-    GOLD,
-    NAVY,
-    PEARL,
-    SKY,
-    SLATE,
-    canvas,
-    legend,
-    new_figure,
-    rectangle,
-    show,
-)
+from .figures import CHARCOAL, GOLD, NAVY, PEARL, SKY, SLATE, canvas, legend, new_figure, rectangle, show
 
 if TYPE_CHECKING:
     from IPython.display import Image

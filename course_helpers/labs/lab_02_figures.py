@@ -4,20 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from .figures import (
-    CHARCOAL,
-    GOLD,
-    NAVY,
-    PEARL,
-    SKY,
-    SLATE,
-    SOFT_GREY,
-    arrow,
-    box,
-    canvas,
-    rectangle,
-    show,
-)
+from .figures import CHARCOAL, GOLD, NAVY, PEARL, SKY, SLATE, SOFT_GREY, arrow, box, canvas, rectangle, show
 from .lab_02 import Stage
 
 if TYPE_CHECKING:

@@ -3,20 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .figures import (
-    CHARCOAL,
-    GOLD,
-    NAVY,
-    PEARL,
-    SKY,
-    SLATE,
-    SOFT_GREY,
-    arrow,
-    box,
-    canvas,
-    rectangle,
-    show,
-)
+from .figures import CHARCOAL, GOLD, NAVY, PEARL, SKY, SLATE, SOFT_GREY, arrow, box, canvas, rectangle, show
 
 if TYPE_CHECKING:
     from IPython.display import Image
