@@ -58,6 +58,13 @@ def check_code(lab: Lab, source: Notebook) -> Iterator[Finding]:
                 f"the validation checkpoint names {named!r}, expected '{lab.id}'",
                 f'write {CHECKPOINT_CALL}("{lab.id}", ...)',
             )
+        if len(call.args) > 1 and not isinstance(call.args[1], ast.Constant):
+            yield Finding(
+                relative(lab.source),
+                f"line {call.lineno}",
+                "the validation checkpoint's name is computed, so the runbook cannot list it",
+                f'write it out: {CHECKPOINT_CALL}("{lab.id}", "what holds", ...)',
+            )
 
 
 def check_cell_length(lab: Lab, source: Notebook) -> Iterator[Finding]:

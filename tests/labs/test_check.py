@@ -122,6 +122,11 @@ WRONG_SOURCES = {
         {"answer": None},
         "names 'M9-LAB-02', expected 'M9-LAB-01'",
     ),
+    "a computed name": (
+        "\n# %%\n" + CHECKPOINT.replace('""', "str(1)"),
+        {"answer": None},
+        "name is computed, so the runbook cannot list it",
+    ),
     "long cell": ("\n# %%\n" + "1\n" * 26, {}, "cell 1: 26 lines of code"),
     "long line": ('\n# %%\nx = "' + "1" * 96 + '"\n', {}, "a line of code of 102 characters"),
     "no header": (SOUND, {"header": ""}, "header: the kernelspec's name is None"),
