@@ -35,6 +35,8 @@ class StandIn:
         return self.model.make_cache(*arguments, **options)
 
     def __call__(self, ids_BT: Tensor, cache: Any = None, **options: Any) -> Tensor:
+        shape = tuple(ids_BT.shape)
+        hint(len(shape) != 2, f"ids of shape {shape} came in, expected (1, tokens): torch.tensor([text]) makes it")
         start = 0 if cache is None else cache.length
         if ids_BT[0, 0] == BEGIN and (cache is not None):
             self.text += 1
@@ -90,6 +92,7 @@ def check_same_with_cache(same_with_cache: Callable[[StandIn, Sequence[Sequence[
             found = answer(same_with_cache, stand_in, [list(text) for text in TEXTS])
         except ValueError as error:
             hint(stand_in.reused, REUSED)
+            hint("expected sequence" in str(error), "the texts are of unequal length: take them one by one")
             hint(True, f"the model refused what it was asked: {error}")
         hint(not isinstance(found, bool), f"expected True or False, got a {type(found).__name__}: bool(...) makes one")
         return found, stand_in
@@ -241,6 +244,8 @@ DIFFERENCES: tuple[tuple[Mapping[str, Any], dict[str, Any], str, str], ...] = (
     (GREEDY, {"settings/top_k": 5}, NOTHING, "both runs are greedy: the likeliest of five is the likeliest of all"),
     (SAMPLED, {"settings/seed": 8}, BREAKS, "at temperature 0.8 tokens are drawn, and the seed says which"),
     (SAMPLED, {"settings/top_p": 0.9}, BREAKS, "at temperature 0.8, top_p decides which tokens can be drawn"),
+    (GREEDY, {"settings/temperature": 0.8, "settings/seed": 8}, BREAKS, "one run is greedy, the other is not: only if "
+     "both are does the seed mean nothing"),
     (GREEDY, {"files/tokenizer/merges.txt/sha256": "0bf8"}, BREAKS, "a file that only the new run has read: do you "
      "look at the fields of the old one only?"),
     (GREEDY, {"files/config/config.json/sha256": GONE}, BREAKS, "a file that only the old run has read: do you look at "

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 #: The tiers of the protocol: what they ask, and the names of their checks in order.
 TIERS = (
-    ("ground", "is it there, and whole?", ("opens", "config", "placed", "words")),
-    ("behaviour", "does it do what every model must?", ("forward", "cached", "batched")),
-    ("known answers", "is it this very model?", ("greedy", "loss")),
+    ("ground", "is it there,\nand whole?", ("opens", "config", "placed", "words")),
+    ("behaviour", "does it do what\nevery model must?", ("forward", "cached", "batched")),
+    ("known answers", "is it this\nvery model?", ("greedy", "loss")),
 )
 
 
@@ -26,7 +26,7 @@ def protocol() -> "Image":
         ax.text(x + 0.8, 3.2, title, color=NAVY, fontsize=10.5, fontweight="bold", ha="center", va="bottom")
         for row, name in enumerate(names):
             box(ax, x + 0.12, 2.77 - row * 0.41, 1.36, 0.31, name, SOFT_GREY, fontsize=9)
-        ax.text(x + 0.8, 1.25, question, color=SLATE, fontsize=7.6, ha="center", va="top")
+        ax.text(x + 0.8, 1.28, question, color=SLATE, fontsize=8.6, ha="center", va="top", linespacing=1.25)
         if index < 2:
             arrow(ax, (x + 1.6, 2.25), (x + 1.75, 2.25))
     arrow(ax, (6.7, 2.45), (7.15, 2.75))
@@ -62,7 +62,7 @@ TREATMENT = (
         "must match exactly",
         "a difference ends the trust",
         "every byte of every file\nthe config as it is understood\nthe tokenizer and its ids\n"
-        "dtype, seed, decode settings\nids and texts that came out\nwhich layers of checks passed",
+        "ids and texts that came out\nwhich layers of checks passed",
     ),
     (
         "may differ, and is said",
