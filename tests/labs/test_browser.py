@@ -37,10 +37,14 @@ KERNEL = """
 const panel = window.jupyterapp?.shell.currentWidget;
 return panel?.sessionContext?.session?.kernel?.status ?? "none";
 """
+# Started, and then asked about: the driver's own patience with one question ends after two minutes.
 RUN_ALL = """
-const done = arguments[arguments.length - 1];
-window.jupyterapp.commands.execute("notebook:run-all-cells").then(() => done(""), error => done(String(error)));
+window.outcome = null;
+const run = window.jupyterapp.commands.execute("notebook:run-all-cells");
+run.then(() => { window.outcome = "done"; }, error => { window.outcome = String(error); });
 """
+OUTCOME = "return window.outcome;"
+SHUT_DOWN = "window.jupyterapp.shell.currentWidget.sessionContext.shutdown();"
 CELLS = "return JSON.stringify(window.jupyterapp.shell.currentWidget.content.model.toJSON().cells);"
 FOLDED = "return window.jupyterapp.shell.currentWidget.content.widgets.filter(cell => cell.inputHidden).length;"
 
@@ -106,7 +110,6 @@ def browser():
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1000"):
         options.add_argument(argument)
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    driver.set_script_timeout(PATIENCE)
     yield driver
     driver.quit()
 
@@ -115,7 +118,9 @@ def browser():
 def test_a_lab_opens_and_runs_in_jupyterlab(lab, jupyterlab, browser):
     browser.get(f"{jupyterlab}/lab/tree/{lab.notebook.name}?reset")
     wait_for("an idle kernel", lambda: browser.execute_script(KERNEL) == "idle")
-    assert browser.execute_async_script(RUN_ALL) == ""
+    browser.execute_script(RUN_ALL)
+    wait_for("the last cell", lambda: browser.execute_script(OUTCOME) is not None)
+    assert browser.execute_script(OUTCOME) == "done"
     cells = json.loads(browser.execute_script(CELLS))
     PICTURES.mkdir(parents=True, exist_ok=True)
     browser.save_screenshot(str(PICTURES / f"{lab.id}.png"))
@@ -130,3 +135,4 @@ def test_a_lab_opens_and_runs_in_jupyterlab(lab, jupyterlab, browser):
     assert "| FAILED" not in shown
     solutions = [cell for cell in read_source(lab).cells if "solution" in cell.metadata.get("tags", [])]
     assert browser.execute_script(FOLDED) == len(solutions) > 0
+    browser.execute_script(SHUT_DOWN)
