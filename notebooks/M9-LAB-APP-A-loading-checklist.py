@@ -425,11 +425,13 @@ def check_first_prompt(source, sample=None):
     sample = sample or sample_of(source)
     model, tokenizer = load_model(source, dtype=torch.float32), load_tokenizer(source)
     text = tell(model, tokenizer, sample)
-    again = tell(model, tokenizer, sample, use_cache=False)
+    short = sample | {"max_new_tokens": min(64, sample["max_new_tokens"])}  # this way is slow
+    again = tell(model, tokenizer, short, use_cache=False).rstrip("\ufffd")  # half a character
+    same, compared = text.startswith(again), len(tokenizer.encode(again))
     loss, guess = surprise(model, tokenizer), math.log(model.config.vocab_size)
     lines = [
         ("better than guessing", loss < guess / 2, f"loss {loss:.2f}, a guess {guess:.2f}"),
-        ("same without the cache", text == again, f"{len(tokenizer.encode(text))} tokens"),
+        ("same without the cache", same, f"{compared} tokens"),
     ]
     if sample["text"] is None:
         return lines
@@ -551,7 +553,7 @@ figures.two_kinds_of_memory()
 #
 # ## 8 · A model large enough to see
 #
-# We make a checkpoint with the shape of Qwen3-0.6B, but only 12 of its 28 layers and a vocabulary of 32,768, filled
+# We make a checkpoint with the shape of Qwen3-0.6B, but only 4 of its 28 layers and a vocabulary of 16,384, filled
 # with random numbers: weight does not depend on wisdom. (With the `hub` switch, the real one is used.)
 
 # %% tags=["nbval-ignore-output"]
@@ -560,7 +562,7 @@ import dataclasses
 from course_helpers.labs.lab_app_a import write_random_checkpoint
 
 shape = dataclasses.replace(
-    real, num_hidden_layers=12, layer_types=real.layer_types[:12], vocab_size=32_768
+    real, num_hidden_layers=4, layer_types=real.layer_types[:4], vocab_size=16_384
 )
 big = folder
 if CHECKPOINTS == "bundled":
@@ -622,7 +624,7 @@ for strategy, (private, file_backed) in predicted.items():
 # %% [markdown]
 # Measuring this has two traps. A process that has loaded one model still holds memory, so **each load gets a fresh
 # process**. And a peak lasts for a moment, so looking now and then misses it: the tool looks every millisecond, and
-# asks the system for its own high-water mark. `measure_load` loads the model, runs it on eight tokens, and runs it once
+# asks the system for its own high-water mark. `measure_load` loads the model, runs it on one token, and runs it once
 # more.
 
 # %% tags=["nbval-ignore-output"]
@@ -698,9 +700,9 @@ print("could be dropped:", dropped)
 # loading times without the first use of what was loaded**, and say whether the file was warm. (Some systems drop
 # nothing on request. Then the last two rows are alike.)
 #
-# With a warm file, mmap is first at the answer, too: it makes no copy. It is the best choice where many processes share
-# one model (all their windows show the *same* pages), where only a part of a model is used, or where you want to look
-# at a tensor and go. Its price:
+# With a warm file, mmap and stream are about as soon at the answer; but mmap makes no copy. It is the best choice where
+# many processes share one model (all their windows show the *same* pages), where only a part of a model is used, or
+# where you want to look at a tensor and go. Its price:
 #
 # ### The model that changes under your feet
 #

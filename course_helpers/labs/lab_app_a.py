@@ -160,7 +160,7 @@ import json, time
 from pathlib import Path
 import torch
 from course_helpers import load_model
-ids = torch.arange(8)[None]
+ids = torch.zeros(1, 1, dtype=torch.long)
 with torch.inference_mode():
     load_model("tiny-qwen3", dtype={dtype}, strategy={strategy!r})(ids)
 """
@@ -177,7 +177,7 @@ Path({marks!r}).write_text(json.dumps(marks))
 
 
 def measure_load(source: Path, strategy: str, dtype: torch.dtype = torch.bfloat16) -> MeasuredLoad:
-    """Load `source` in a fresh process, run it twice on eight tokens, and say what that took.
+    """Load `source` in a fresh process, run it twice on one token, and say what that took.
 
     Raises RuntimeError with the process's own message if it fails there.
     """

@@ -84,14 +84,14 @@ def timelines(loads: Mapping[str, MeasuredLoad], model_mb: float) -> "Image":
     for ax, (strategy, load) in zip(axes, loads.items(), strict=True):
         load.use.plot(ax, over_start=True)
         ax.get_legend().remove()
-        ax.texts[0].set_x(longest * 1.02)  # the peak, at the right edge: a panel may end far to the left of it
+        ax.texts[0].set_x(longest * 1.3)  # the peak, at the right edge: a panel may end far to the left of it
         ax.set(xlabel="", ylabel="")
         ax.axhline(model_mb, color=SLATE, linewidth=0.8, linestyle=":")
         ax.axvline(load.load_seconds, 0, 0.94, color=CHARCOAL, linewidth=1)
         text = f" loaded after {load.load_seconds:.2f} s"
         ax.text(load.load_seconds, highest * 1.4, text, color=CHARCOAL, fontsize=9, va="top")
         ax.set_title(strategy, fontsize=10, color=NAVY, loc="left", fontweight="bold")
-    axes[0].set(xlim=(0, longest * 1.02), ylim=(0, highest * 1.5))
+    axes[0].set(xlim=(0, longest * 1.3), ylim=(0, highest * 1.5))
     handles, _ = axes[0].get_legend_handles_labels()
     names = ["private", "file-backed"] if len(handles) > 1 else ["resident"]
     options = {"ncols": 2, "fontsize": 9, "frameon": False, "labelcolor": CHARCOAL}
