@@ -158,7 +158,7 @@ class Candidate:
 
 
 def memory_of(candidate: Candidate) -> int:
-    """Bytes while it is finetuned: weights for all, a gradient and two moments for what is trained."""
+    """Bytes while it is finetuned: weights for all, a gradient and two means for what is trained."""
     return BYTES * (candidate.parameters + 3 * candidate.trained)
 
 
@@ -181,7 +181,7 @@ CASES: Mapping[str, tuple[Sequence[Candidate], int]] = {
         (BEST, dataclasses.replace(BEST, name="short", longest=65, validation=0.99)),
         10_000,
     ),
-    "does not fit: beside the weights, what is trained needs a gradient and two moments": (
+    "does not fit: 4 bytes for each weight, and for what is trained three times as many, a gradient and two means": (
         (BEST, dataclasses.replace(BEST, name="heavy", parameters=950, trained=800, validation=0.99)),
         5_000,
     ),
@@ -210,12 +210,14 @@ def check_choose_base(choose_base: Callable[[Sequence[Candidate], int, float], s
             hint(isinstance(found, Candidate), "return the base's name, not the whole candidate")
             wrong = candidates[1].name
             hint(found == wrong, f"'{wrong}': {advice}")
+            hint(found is None, f"{BEST.name!r} can be taken, and None came back. Is the best sought among those left?")
             hint(found != BEST.name, f"expected {BEST.name!r}, got {found!r}")
     try:
         nothing = choose_base([BEST], memory_of(BEST) - 1, MARGIN)
     except (ValueError, IndexError) as error:
         hint(True, f"nothing fits, and your function stops with '{error}': it should return None")
-    hint(nothing is not None, f"a base that needs {memory_of(BEST):,} bytes does not fit in {memory_of(BEST) - 1:,}")
+    hint(nothing is not None, f"a base that needs {memory_of(BEST):,} bytes does not fit in {memory_of(BEST) - 1:,}. "
+         "Did you count a gradient and both means for what is trained?")  # fmt: skip
     print("Exercise 3: right. Constraints first, then validation, and the smaller of equals.")
 
 
@@ -230,7 +232,7 @@ def hint_about_nothing(choose_base: Callable[[Sequence[Candidate], int, float], 
     )
     hint(
         called(choose_base, [BEST], 4 * BYTES * BEST.parameters - 1, MARGIN) is None,
-        "a base that fits was refused. Did you count a gradient and two moments for what is frozen, too?",
+        "a base that fits was refused. Did you count a gradient and two means for what is frozen, too?",
     )
     hint(
         called(choose_base, [BEST], memory_of(BEST), MARGIN) is None,

@@ -16,7 +16,7 @@ ARTIFACTS = (
     ("tokenizer", "its own files", "ids that mean\nother words"),
     ("manifest", "run.json", "files that were\nexchanged since"),
     ("pad and stop", "decisions.json", "a head that\nreads padding"),
-    ("way back", "the source, untouched", "a spoilt base, and\nno other copy"),
+    ("way back", "the folder, untouched", "a spoilt base, and\nno other copy"),
 )
 
 
@@ -82,7 +82,7 @@ def two_heads(tokens: Sequence[str], vocabulary: int, width: int, labels: Sequen
     chosen = x + last * step + step / 2 - 0.03
     box(ax, 4.35, 2.5, 3.9, 0.78, f"classifier: {len(labels)} x {width} numbers, and {len(labels)} biases\n"
         f"a score for {' and for '.join(labels)},\nfrom one position", fontsize=9)  # fmt: skip
-    for index in range(last):
+    for index in range(last + 1):
         middle = x + index * step + step / 2 - 0.03
         ax.plot((middle, 1.95), (1.78, 2.48), color=SLATE, linewidth=0.8, linestyle=":")
     arrow(ax, (chosen, 1.76), (6.0, 2.5))
@@ -96,30 +96,28 @@ def two_heads(tokens: Sequence[str], vocabulary: int, width: int, labels: Sequen
     )
 
 
-#: Title, tokens, index that is read, whether it is right, and what goes wrong.
+#: Title, tokens, index that is read, and how that is written.
 READINGS = (
-    ("pads on the right, last column", "Nora sang . pad pad", 4, False, "reads a pad"),
-    ("pads on the right, length - 1", "Nora sang . pad pad", 2, True, "pads come later: never looked at"),
-    ("pads on the left, last column", "pad pad Nora sang .", 4, False, "read as text, and shifts positions"),
-    ("the same, and the model is told", "pad pad Nora sang .", 4, True, "masked, and not counted"),
+    ("right, last column", "Nora sang . pad pad", 4, "x_BTE[:, -1]"),
+    ("right, length - 1", "Nora sang . pad pad", 2, "x_BTE[rows_B, lengths_B - 1]"),
+    ("left, last column", "pad pad Nora sang .", 4, "x_BTE[:, -1]"),
+    ("left, model told", "pad pad Nora sang .", 4, "x_BTE[:, -1], and left_padding_B"),
 )
 
 
 def four_readings() -> "Image":
-    """Where a text's last real token stands, and four ways to read it."""
+    """Four ways to read a padded row. Which of them are right, the lab asks."""
     from matplotlib.patches import Rectangle
 
     figure, ax = canvas(8.6, 2.3)
-    for row, (title, text, index, right, why) in enumerate(READINGS):
+    for row, (title, text, index, code) in enumerate(READINGS):
         y = 1.85 - row * 0.55
         tokens = text.split()
-        ax.text(0.1, y + 0.15, title, color=CHARCOAL, fontsize=9.2, va="center")
-        _cells(ax, 2.45, y, tokens, [token != "pad" for token in tokens])
-        frame = Rectangle((2.45 + index * 0.62 - 0.03, y - 0.04), 0.62, 0.38, facecolor="none", edgecolor=GOLD)
+        ax.text(0.1, y + 0.15, f"pads on the {title}", color=CHARCOAL, fontsize=9.2, va="center")
+        _cells(ax, 2.4, y, tokens, [token != "pad" for token in tokens])
+        frame = Rectangle((2.4 + index * 0.62 - 0.03, y - 0.04), 0.62, 0.38, facecolor="none", edgecolor=GOLD)
         frame.set_linewidth(2.5)
         ax.add_patch(frame)
-        word, colour = ("right", NAVY) if right else ("wrong", CHARCOAL)
-        ax.text(5.7, y + 0.15, word, color=colour, fontsize=9.5, fontweight="bold", va="center")
-        ax.text(6.27, y + 0.15, why, color=CHARCOAL, fontsize=9, va="center")
-    told = "; ".join(f"{title}: {'right' if right else 'wrong'}, {why}" for title, _, _, right, why in READINGS)
+        ax.text(5.7, y + 0.15, code, color=CHARCOAL, fontsize=9, family="monospace", va="center")
+    told = "; ".join(f"{title}: {text.split()[index]!r} in column {index}" for title, text, index, _ in READINGS)
     return show(figure, f"Four rows of three tokens and two pads, with a frame around what is read. {told}.")

@@ -93,6 +93,11 @@ def stops_where_nothing_fits(candidates, memory, margin):
     return found if found else min([])
 
 
+def best_of_all(candidates, memory, margin):
+    best = max(one.validation for one in candidates)
+    return next((one.name for one in candidates if fits()(one, memory) and one.validation >= best - margin), None)
+
+
 @pytest.mark.parametrize(
     ("check", "right"),
     [
@@ -151,12 +156,14 @@ WRONG = [
     (check_choose_base, chooses(fits(gated=True)), "need an account"),
     (check_choose_base, chooses(fits(context=lambda one: True)), "its own tokenizer"),
     (check_choose_base, chooses(fits(context=lambda one: one.longest < one.context)), "equal is enough"),
-    (check_choose_base, chooses(fits(lambda one: 4 * one.parameters)), "a gradient and two moments"),
+    (check_choose_base, chooses(fits(lambda one: 4 * one.parameters)), "a gradient and two means"),
     (check_choose_base, chooses(fits(lambda one: 16 * one.parameters)), "for what is frozen, too"),
     (check_choose_base, chooses(fits(lambda one: memory_of(one) + 1)), "that is enough"),
     (check_choose_base, chooses(score=lambda one: -one.parameters), "better by more than the margin"),
     (check_choose_base, chooses(score=lambda one: one.test), "no test any more"),
     (check_choose_base, chooses(margin=0), "of equals take the smaller"),
+    (check_choose_base, best_of_all, "among those left"),
+    (check_choose_base, chooses(fits(lambda one: 4 * (one.parameters + 2 * one.trained))), "both means"),
     (check_choose_base, stops_where_nothing_fits, "it should return None"),
     (check_choose_base, lambda candidates, memory, margin: candidates[0], "not the whole candidate"),
     (
@@ -284,7 +291,7 @@ def test_the_drawings_draw():
     }
     assert "run.json" in alts["hand_off"] and "decisions.json" in alts["hand_off"]
     assert "1,024 x 112" in alts["two_heads"] and "2 x 112" in alts["two_heads"]
-    assert "last column: wrong, reads a pad" in alts["four_readings"]
+    assert "right, last column: 'pad' in column 4; right, length - 1: '.' in column 2" in alts["four_readings"]
 
 
 def test_the_charts_tell_their_numbers():
