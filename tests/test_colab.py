@@ -113,9 +113,10 @@ def colab_machine(tmp_path):
 def write_course(folder):
     """The repository as a clone would have it, with one more requirement."""
     folder.mkdir()
-    for name in ("course_helpers", "notebooks", "checkpoints"):
+    for name in ("course_helpers", "checkpoints"):
         (folder / name).symlink_to(ROOT / name, target_is_directory=True)
-    (folder / "tools").mkdir()
+    for name in ("notebooks", "tools"):  # real folders: labs write beside themselves, and the script asks where it lies
+        (folder / name).mkdir()
     shutil.copy(ROOT / "tools" / "colab.py", folder / "tools")
     (folder / "requirements.txt").write_text(f"{PROBE}>=1\n{REQUIREMENTS}", encoding="utf-8")
 
