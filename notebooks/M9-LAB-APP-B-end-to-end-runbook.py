@@ -43,7 +43,7 @@ figures.run_order()
 # ## The run log
 #
 # The checkpoint under examination is a small Llama 3. With a network, set the environment variable `COURSE_CHECKPOINTS` to
-# `hub`, and the same cells take a released model of that family which needs no account (have 4 GB of memory).
+# `hub`, and the same cells take a released model of the same architecture that needs no account (have 4 GB of memory).
 
 # %%
 import dataclasses
@@ -157,7 +157,9 @@ doctor = preflight(family="llama3")
 print("nothing failed:", doctor.ok, f"({len(doctor.lines)} lines)")
 for line in doctor.lines:
     if line.state != "ok" and not line.section.startswith("Checklist"):
-        print(f"\n{line.what}: {textwrap.shorten(line.found, 90)}\n  -> {line.next_step}")
+        print(f"\n{line.what}: {textwrap.shorten(line.found, 60)}")
+        advice = textwrap.wrap(f"-> {line.next_step}", 88)
+        print(textwrap.indent("\n   ".join(advice), "  "))
 
 # %% [markdown]
 # **The choice.** Constraints first, preference second (slide 24). A **decision matrix** has a row for each wish: an objective,
@@ -165,8 +167,8 @@ for line in doctor.lines:
 # fits comes first. For machines that we do not have, it takes the maker's data sheet, so this table is the same everywhere,
 # and its speeds are limits. (Of a laptop's memory, it leaves a tenth to the system.)
 #
-# **Predict, then run.** Four wishes. Rows 2 to 4 are the same wish under tighter and tighter constraints. Which column
-# changes, and which does not?
+# **Predict, then run.** Four wishes. Rows 2 to 4 are the same wish under tighter and tighter constraints. Does the number of
+# models that fit change from row to row? Does the model that is recommended?
 
 # %%
 from course_helpers.planner import plan
@@ -188,11 +190,12 @@ for wish, found in zip(WISHES, plans, strict=True):
 
 # %% [markdown]
 # The list gets shorter; what is recommended stays, because the smallest that does the work is the last to drop out. Row 3
-# is our case: a text of 16,384 tokens is to be continued, on a T4 (a GPU with 16 GB) of which somebody else uses half. The
-# ranking, and what was turned down:
+# is our case: a long text is to be continued, on a T4 (a GPU with 16 GB) of which somebody else uses half. The ranking, and
+# what was turned down (a *base* version has learned from plain text only, and not to chat):
 
 # %%
 chosen = plans[2]
+print(f"for a text of {chosen.request.work.context:,} tokens:")
 for choice in chosen.choices:
     peak, speed = choice.peak / GB, choice.tokens_per_second
     print(f"{choice.hub_id:<28}{peak:5.1f} GB at the peak, at most {speed:.0f} tokens a second")
@@ -272,8 +275,9 @@ write_json(delivery / "params.json", params_json(config))
 FORMS = {"safetensors": original, "in shards": shards, ".bin": binary, "Meta's .pth": delivery}
 
 # %% [markdown]
-# Four forms times four loading strategies (naive, sequential, mmap, stream). A load is good if every number is the same to the
-# bit, and if its **load report** is complete: every tensor of the file used or left out for a reason, every parameter filled.
+# Four forms times M9-LAB-APP-A's four loading strategies (naive, sequential, mmap, stream). A load is good if every number is
+# the same to the bit, and if its **load report** is complete: every tensor of the file used or left out for a reason, every
+# parameter filled.
 #
 # **Predict, then run.** How many of the sixteen models are equal? And in which form is a tensor left out?
 
@@ -308,11 +312,11 @@ for form, folder in FORMS.items():
 #
 # **The peak**, foretold and then measured. On so small a model nothing would show, so we make one layer of the *recommended*
 # size, with a smaller vocabulary and random numbers. `loading_bytes` is the planner's account of what a strategy needs beside
-# the weights.
+# the weights. We measure the default, *stream*, in a fresh process: memory that this one has freed before would hide a part
+# of the peak.
 
 # %% tags=["nbval-ignore-output"]
-from course_helpers import track_memory
-from course_helpers.labs.lab_app_a import write_random_checkpoint
+from course_helpers.labs.lab_app_a import measure_load, write_random_checkpoint
 from course_helpers.memory import MIB, weight_bytes
 from course_helpers.planning.costs import anatomy, loading_bytes
 
@@ -320,24 +324,20 @@ one_layer = dataclasses.replace(
     FAMILIES[best.family].presets[best.hub_id], num_hidden_layers=1, vocab_size=8192
 )
 big = write_random_checkpoint(workspace / "big", one_layer, torch.bfloat16)
-weights = weight_bytes(one_layer) / MIB
 beside = loading_bytes(anatomy(one_layer), torch.bfloat16, torch.bfloat16)
 
-foretold, measured = {}, {}
-for strategy in ("stream", "naive"):
-    foretold[strategy] = weights + beside[strategy] / MIB
-    with track_memory() as use:
-        load_model(big, strategy=strategy)
-    measured[strategy] = use.added_peak_mb
-    peaks = f"foretold {foretold[strategy]:4.0f} MiB, measured {measured[strategy]:4.0f} MiB"
-    print(f"{strategy:<8}{peaks}")
+weights = weight_bytes(one_layer)
+foretold = {name: (weights + beside[name]) / MIB for name in ("stream", "naive")}
+measured = {"stream": measure_load(big, "stream").private_mb}
+print(f"stream  foretold {foretold['stream']:4.0f} MiB, measured {measured['stream']:4.0f} MiB")
+print(f"naive   foretold {foretold['naive']:4.0f} MiB")
 
 # %%
-near = {name: abs(measured[name] / foretold[name] - 1) < 0.2 for name in foretold}
+peak_ratio = measured["stream"] / foretold["stream"]
 go = log.gate({
     "16 loads give the same model, to the bit": all(same) and len(same) == 16,
     "16 load reports are complete": all(whole) and len(whole) == 16,
-    "both peaks are within a fifth of what was foretold": all(near.values()),
+    "the peak is within a fifth of what was foretold": 0.8 < peak_ratio < 1.2,
 })
 found = str(measured)
 validation_checkpoint("M9-LAB-APP-B", "1: four forms, four strategies, one model", go, found)
@@ -403,32 +403,34 @@ validation_checkpoint("M9-LAB-APP-B", "2: Meta's layout to Hugging Face's and ba
 # `load_model` and `load_tokenizer`.
 #
 # Their tokenizers differ, so the loss per *token* would compare cutters of text, not models. M9-LAB-07's ruler is the **byte**:
-# the sum of all surprise, in bits, over the bytes of the texts.
+# the sum of all surprise (the minus logarithm of what the model gave to the token that came), in bits, over the bytes of the
+# texts. Of three timings the best counts, because other work on the machine can only make one longer.
 
 # %%
 from course_helpers.validation_layers.baseline import losses
 
 PROMPTS = ("Once upon a time", "One sunny morning")
-NEW_TOKENS = 24
 
 
 def harness(source):
     """One model under the shared protocol; no family is named in here."""
     model, tokenizer = load_model(source, dtype=torch.float32), load_tokenizer(source)
     rows = [tokenizer.encode(prompt) for prompt in PROMPTS]  # of unequal length, in one batch
-    settings = {"max_new_tokens": NEW_TOKENS, "stop_ids": tokenizer.stop_ids}
-    began = time.perf_counter()
-    cached = generate(model, rows, **settings)
-    seconds = time.perf_counter() - began
+    settings = {"max_new_tokens": 24, "stop_ids": tokenizer.stop_ids}
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        cached = generate(model, rows, **settings)
+        times.append(time.perf_counter() - began)
     plain = generate(model, rows, use_cache=False, **settings)
     nats, _ = losses(model, tokenizer, TEXTS)
     new = sum(len(long) - len(row) for long, row in zip(cached, rows, strict=True))
     return {
-        "parameters": model.num_parameters(),
+        "size": (model.num_parameters(), len(model.blocks)),
         "text": tokenizer.decode(cached[0]),
         "same": cached == plain,
         "bits": sum(nats) / math.log(2) / sum(len(text.encode()) for text in TEXTS),
-        "tokens_per_second": new / seconds,
+        "tokens_per_second": new / min(times),
     }
 
 
@@ -442,18 +444,20 @@ sources = dict.fromkeys((*(row.tiny for row in FAMILIES.values()), SOURCE))
 candidates = [converted if source == SOURCE else source for source in sources]
 table = {Path(candidate).name: harness(candidate) for candidate in candidates}
 
-print(f"{'model':<16}{'parameters':>11}{'bits per 1000 bytes':>21}   what it writes")
+print(f"{'model':<16}{'parameters':>10}{'layers':>8}{'bits/1000 bytes':>17}   what it writes")
 for name, row in table.items():
-    text = textwrap.shorten(row["text"], 46, placeholder=" …")
-    print(f"{name:<16}{row['parameters']:>11,}{1000 * row['bits']:>21.0f}   {text}")
+    (parameters, layers), bits = row["size"], 1000 * row["bits"]
+    text = textwrap.shorten(row["text"], 44, placeholder=" …")
+    print(f"{name:<16}{parameters:>10,}{layers:>8}{bits:>17.0f}   {text}")
 
 # %% tags=["nbval-ignore-output"]
 figures.families(table)
 
 # %% [markdown]
-# In how fast they write. All seven have learned these stories about equally well (a good compressor needs more than 2 bits for
-# *one* byte of ordinary English); what they cost differs. **At equal quality, the choice is a matter of constraints**, which is
-# why step 0 came first. (With the hub switch you see a model of general English that does not know these stories.)
+# In how fast they write. All seven (`converted` is our Llama 3) have learned these stories about equally well: of the 8000 bits
+# in 1000 bytes, about a hundred are left. What they cost differs, if only because layers wait for each other. **At equal quality,
+# the choice is a matter of constraints**, which is why step 0 came first. (With the hub switch you see a model of general English
+# that does not know these stories.)
 
 # %%
 of_stories = [name for name in table if CHECKPOINTS == "bundled" or name != converted.name]
@@ -537,7 +541,8 @@ except NoGo as error:
     print(error)
 
 served, turned_down = first_go(careless, BASELINE)
-print(f"served: {served}, because of {turned_down}")
+for name, why in turned_down.items():
+    print(f"served: {served}, because {name} has {why}")
 
 # %%
 go = log.gate({
@@ -611,8 +616,8 @@ for source in ({"bundled": converted, "hub": "tiny-llama3"}[CHECKPOINTS], "tiny-
 
 # %% [markdown]
 # To the last bit, for every loss and every weight. The four lines of `first_batch_check` (shapes, targets, first loss near
-# $\ln V$, gradients everywhere) hold before the first step, and the loss on **held-out** windows (never trained on) falls by
-# more than 1 nat (the unit of loss) in 10 steps.
+# $\ln V$ for $V$ tokens to choose from, gradients everywhere) hold before the first step, and the loss on **held-out** windows
+# (never trained on) falls by more than 1 nat (the unit of loss) in 10 steps.
 
 # %%
 go = log.gate({
@@ -639,14 +644,15 @@ settings = {"dtype": torch.float32, "max_new_tokens": 24, "seed": 7}
 manifest = record_run(converted, PROMPTS, reason=WHY, validate=False, **settings)
 path = manifest.save(workspace / "run.json")
 print("reason: ", manifest.reason)
-print("pinned: ", ", ".join(name for part in manifest.files.values() for name in part))
+pinned = ", ".join(name for part in manifest.files.values() for name in part)
+print(textwrap.fill(f"pinned:  {pinned}", 92, subsequent_indent=" " * 9))
 print("wrote:  ", textwrap.shorten(manifest.results[0].text, 84))
 
 # %% [markdown]
 # "It works here" is not enough. A **fresh process**, which knows nothing but the manifest, does the run again and compares: on
-# the command line, as a colleague would type it.
+# the command line, as a colleague would type it (`python -m course_helpers verify run.json --source converted`).
 #
-# **Predict, then run.** Which lines will not say *same*?
+# **Predict, then run.** Will anything differ, a file, a version, one token of the texts?
 
 # %%
 from course_helpers.labs.lab_app_b import run_fresh
@@ -656,7 +662,7 @@ print(output)
 print("exit status:", status)
 
 # %% [markdown]
-# None, on one machine. ("Versions" may become a warning on another; the texts beside it then say whether it matters.)
+# Nothing, on one machine. ("Versions" may become a warning on another; the texts beside it then say whether it matters.)
 
 # %%
 alike = status == 0 and all(" same" in line for line in output.splitlines()[1:])
@@ -681,7 +687,8 @@ from course_helpers.classification_files import export_base, load_base
 log.begin("7 hand-off")
 base = workspace / "base"
 handed_on = export_base(converted, base)
-print("handed on:", ", ".join(sorted(file.name for file in base.iterdir())))
+contents = ", ".join(sorted(file.name for file in base.iterdir()))
+print(textwrap.fill(f"handed on: {contents}", 92, subsequent_indent=" " * 11))
 
 base_model, base_tokenizer = load_base(base)
 classifier = SequenceClassifier(base_model, ("ends well", "ends badly"))
@@ -690,8 +697,8 @@ scores = classifier(row, torch.tensor([row.shape[1]]))
 print("a head on it gives scores of shape", tuple(scores.shape))
 
 # %% [markdown]
-# **Predict, then run.** On the way to Module 10 one bit of the weights flips, the last of the file. There is no smaller
-# change. What does `load_base` say?
+# **Predict, then run.** On the way to Module 10, one bit in the last byte of the weights flips. There is no smaller change.
+# Does `load_base` notice?
 
 # %%
 changed = Path(shutil.copytree(base, workspace / "changed"))
@@ -705,6 +712,9 @@ except CheckpointError as error:
     told = True
     print(f"refused: {error.what}")
 
+# %% [markdown]
+# It does. The hash is of the file and not of what the numbers mean, so no change is too small for it.
+
 # %%
 go = log.gate({
     "all five layers passed for what was written": sum(handed_on.validation.values()) == 5,
@@ -717,7 +727,7 @@ validation_checkpoint("M9-LAB-APP-B", "7: the base is handed on and taken over",
 # %% [markdown]
 # ## The log, read
 #
-# Eight gates. What a colleague gets to see is the file; what you want to see is its picture.
+# Eight gates. The log is a file, so that somebody else can read it next month. This is its picture:
 
 # %% tags=["nbval-ignore-output"]
 written = json.loads(log.path.read_text())
@@ -733,8 +743,8 @@ print("the file says the same:", json.loads(log.path.read_text()) == log.steps)
 # The run of the careless conversion has one bar and no more. And look at where the time goes: much of it into looking at *all*
 # families (steps 3 and 4), which a course does. On a Wednesday, it is one.
 #
-# **The course's own run.** `make run` executes all labs in their fixed order and keeps what came of it. Its last outcome, if
-# there was one on this machine:
+# **The course's own run.** `make run` executes all labs (or those that you name) in their fixed order and keeps what came of
+# it. Its last outcome on this machine, if there was one:
 
 # %% tags=["nbval-ignore-output"]
 from course_helpers.labs.lab_app_b import last_run_table
@@ -775,7 +785,7 @@ print("cleaned up:", not workspace.exists())
 # - A stack that has never said no is not trusted. Ours stopped a conversion that every shape check passed.
 # - After a no-go the earlier model is served, and everybody is told.
 #
-# **You can now** take a checkpoint of any family from delivery to hand-off; say at every point what has been shown and what has
+# **You can now** take a checkpoint from delivery to hand-off; say at every point what has been shown and what has
 # not; stop a run, fall back and say so; and leave behind a log and a manifest that somebody else can rerun.
 #
 # **Next:** M9-LAB-APP-C trains a classification head on a base that was handed on like this one.

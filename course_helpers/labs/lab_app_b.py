@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,14 +81,19 @@ def status_of(lab: str, outcome: dict | None) -> LabStatus:
 
 
 def last_run_table(path: Path = LAST_RUN) -> str:
-    """`last_run` as a table, one lab a line; in words where there was no run yet."""
+    """`last_run` as a table, one lab a line, those that were not run together on the last; in words where there was no
+    run yet."""
     return "\n".join(table_lines(last_run(path))) or "there is no results/run.json yet: `make run` writes it"
 
 
 def table_lines(rows: list[LabStatus]) -> Iterator[str]:
     if rows:
         yield f"{'lab':<14}{'outcome':<10}{'checkpoints':<13}{'seconds':>7}"
+    left_out = [row.lab for row in rows if row.seconds is None]
     for row in rows:
+        if row.lab in left_out:
+            continue
         held = f"{row.passed} of {row.checkpoints}" if row.checkpoints else ""
-        seconds = "" if row.seconds is None else f"{row.seconds:.0f}"
-        yield f"{row.lab:<14}{row.outcome:<10}{held:<13}{seconds:>7}".rstrip()
+        yield f"{row.lab:<14}{row.outcome:<10}{held:<13}{row.seconds:>7.0f}"
+    if left_out:
+        yield textwrap.fill(f"not run: {', '.join(left_out)}", 92, subsequent_indent=" " * 9)

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .figures import CHARCOAL, GOLD, NAVY, PEARL, SKY, SLATE, arrow, box, canvas, new_figure, show, sign
+from .figures import CHARCOAL, GOLD, NAVY, PEARL, SKY, arrow, box, canvas, new_figure, show, sign
 from .lab_app_b import STEPS, Step
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def station(ax: "Axes", x: float, y: float, step: Step) -> None:
     ax.add_patch(Polygon(corners, facecolor=PEARL, edgecolor=NAVY, linewidth=1.4, zorder=3))
     ax.text(centre, middle, "?", color=NAVY, fontsize=10, fontweight="bold", ha="center", va="center", zorder=4)
     ax.text(x, y - 0.09, wrapped(step.question), color=CHARCOAL, fontsize=8.8, va="top", linespacing=1.25)
-    ax.text(x, y - 0.47, labs_in_short(step.labs), color=SLATE, fontsize=7.8, va="top", linespacing=1.25)
+    ax.text(x, y - 0.47, labs_in_short(step.labs), color=NAVY, fontsize=7.8, va="top", linespacing=1.25)
 
 
 def wrapped(text: str, width: int = 22) -> str:
