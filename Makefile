@@ -68,7 +68,7 @@ system-packages: ## install the programs that pip cannot; run and test need none
 	@tools/setup.sh system-packages
 
 clean: ## remove caches and build output; .venv and results/ stay
-	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis slides/build animations/build
+	@rm -rf build dist learner colab screenshots *.egg-info .pytest_cache .ruff_cache .hypothesis slides/build animations/build
 	@find . -path ./.venv -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -exec rm -rf {} +
 
 $(READY): requirements.txt constraints.txt pyproject.toml

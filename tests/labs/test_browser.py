@@ -25,7 +25,7 @@ DRIVER = shutil.which("chromedriver")
 WANTED = os.environ.get("COURSE_BROWSER_LABS", "M9-CODE-01")
 LABS = select_labs(find_labs(), [] if WANTED == "all" else WANTED.split())
 PATIENCE = 240  # seconds: a busy machine starts a server and a kernel slowly
-PICTURES = Path(__file__).resolve().parents[2] / "build" / "browser"
+PICTURES = Path(__file__).resolve().parents[2] / "screenshots"
 
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER) and not os.environ.get("CI"),
