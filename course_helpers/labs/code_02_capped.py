@@ -13,6 +13,7 @@ from torch import Tensor
 from ..architectures.llama import LlamaModel
 from ..errors import CheckpointError
 from ..loaders.assign import make_plan
+from ..loaders.rules import WeightMap
 from ..loaders.save import export
 from ..loaders.sources import open_checkpoint
 from .checkpoint import hint
@@ -27,9 +28,17 @@ def check_capped_llama(capped_llama: Callable[[], Any]) -> None:
     adapter = answer(capped_llama)
     for name in ("model_types", "read_config", "model", "weight_maps", "load_tokenizer"):
         hint(not hasattr(adapter, name), f"expected an Adapter, and this has no {name}")
+    hint(isinstance(adapter.model_types, str), 'model_types is a tuple, also of one: ("capped_llama",), with the comma')
     hint(
         tuple(adapter.model_types) != ("capped_llama",),
         f"the adapter answers to {adapter.model_types}, and the family is called capped_llama",
+    )
+    hint(
+        isinstance(adapter.weight_maps, WeightMap), "weight_maps is a tuple, also of one: (maps.LLAMA,) with the comma"
+    )
+    hint(
+        isinstance(adapter.read_config, type),
+        "read_config gets the parsed config.json: give the method from_hf of your config class, not the class",
     )
     for cap in (2.0, 0.5):
         config, model, expected, plain = built(adapter, cap)
@@ -57,6 +66,10 @@ def built(adapter: Any, cap: float) -> tuple[Any, Any, Callable[..., Tensor], Ll
     except CheckpointError as error:
         cause = " Is model_type set in your config class?" if error.field == "model_type" else ""
         hint(True, f"the config was refused: {error.what} ({error.field}).{cause}")
+    hint(
+        not hasattr(config, CAP_FIELD),
+        f"the config must keep {CAP_FIELD}: is @dataclass(frozen=True, kw_only=True) above your class?",
+    )
     with open_checkpoint(export(plain), data) as checkpoint:
         shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
         try:

@@ -160,6 +160,11 @@ class Lenient(CappedConfig):
     final_logit_softcapping: float = 30.0
 
 
+class Undecorated(LlamaConfig):
+    final_logit_softcapping: float
+    model_type: ClassVar[str] = "capped_llama"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Nameless(LlamaConfig):
     final_logit_softcapping: float
@@ -280,6 +285,10 @@ def test_right_answers_pass(check, right, capsys):
         (check_capped_llama, lambda: LlamaModel, "this has no model_types"),
         (check_capped_llama, adapter(model_types=("llama",)), "is called capped_llama"),
         (check_capped_llama, adapter(read_config=Nameless.from_hf), "Is model_type set"),
+        (check_capped_llama, adapter(model_types="capped_llama"), "with the comma"),
+        (check_capped_llama, adapter(weight_maps=LLAMA), "weight_maps is a tuple"),
+        (check_capped_llama, adapter(read_config=CappedConfig), "not the class"),
+        (check_capped_llama, adapter(read_config=Undecorated.from_hf), "is @dataclass"),
         (check_capped_llama, adapter(weight_maps=(GPT2,)), "they were refused"),
         (check_capped_llama, adapter(model=LlamaModel), "plain Llama's logits"),
         (check_capped_llama, adapter(model=capped(lambda x, cap: x.clamp(-cap, cap))), "cut the logits off"),
