@@ -508,8 +508,7 @@ right_text = tell(model)
 print(textwrap.fill(right_text, 100))
 
 passed = whole and all(follows) and all(same_masks) and all(same_bases)
-what = "our Gemma 3 computes what the package's computes"
-validation_checkpoint("M9-LAB-05", what, passed)
+validation_checkpoint("M9-LAB-05", "our Gemma 3 computes what the package's computes", passed)
 
 # %% [markdown]
 # (The package's model itself is compared with Hugging Face's Transformers, windows and caches included, by the tests
@@ -565,8 +564,9 @@ print("farthest position that matters, predicted:", predicted)
 print("                                measured: ", farthest)
 whisper = max(curves[4][4 * (W - 1) + 1 :]) / max(curves[4][:W])
 print("beyond four windows, less than 1/10,000 of what neighbours say:", whisper < 1e-4)
-what = "each local layer adds window - 1"
-validation_checkpoint("M9-LAB-05", what, farthest == predicted, str(farthest))
+validation_checkpoint(
+    "M9-LAB-05", "each local layer adds window - 1", farthest == predicted, str(farthest)
+)
 charts.influence(curves, plan, W)
 
 # %% [markdown]
@@ -656,8 +656,9 @@ for name in ("window: one too wide", "window: one too narrow"):
 silent = {name for name, one in found.items() if not one.short}
 width_faults = {"window: one too wide", "window: one too narrow", "window: ignored"}
 passed = meets and silent == width_faults and all(one.on_card for one in found.values())
-what = "window faults hide from short texts, not from the card"
-validation_checkpoint("M9-LAB-05", what, passed, str(silent))
+validation_checkpoint(
+    "M9-LAB-05", "window faults hide from short texts, not from the card", passed, str(silent)
+)
 
 
 # %% [markdown]
@@ -783,8 +784,9 @@ for piece in (1, 7, W, W + 2):
     print(f"pieces of {piece:>3} tokens: all logits within 1e-5: {agree[piece]}")
 
 passed = all(steps) and order_is_free and all(agree.values())
-what = "the ring is the package's, and loses nothing that is needed"
-validation_checkpoint("M9-LAB-05", what, passed)
+validation_checkpoint(
+    "M9-LAB-05", "the ring is the package's, and loses nothing that is needed", passed
+)
 
 # %% [markdown]
 # ## 11 · Four broken rings
@@ -829,8 +831,9 @@ print(f"\nthe first {different[0]} words are those of the right text")
 
 # %%
 as_predicted = list(first.values()) == [None, W - 1, W, W, W]
-what = "broken rings show at the window, not before"
-validation_checkpoint("M9-LAB-05", what, as_predicted, str(first))
+validation_checkpoint(
+    "M9-LAB-05", "broken rings show at the window, not before", as_predicted, str(first)
+)
 
 
 # %% [markdown]
