@@ -132,7 +132,7 @@ alike = {}
 for source in ("tiny-gpt2", "tiny-llama3", "tiny-qwen3", "tiny-gemma3"):
     sizes, vectors, ratio = as_in_the_package(source)
     alike[source] = vectors
-    print(f"{source:<12}sizes: {sizes}  vectors: {vectors!s:<6}off by a factor of {ratio:.1f}")
+    print(f"{source:<12}sizes: {sizes}  vectors: {vectors!s:<6}right / found: {ratio:.1f}")
 
 # %% [markdown]
 # Nothing happens, and that is the worst of the three. Gemma 3 multiplies its embeddings by the root of its width
@@ -155,7 +155,7 @@ figures.branches_or_rows(FUNCTIONS, titles)
 # %% [markdown]
 # And this is one step of a model. An adapter does not make fewer decisions. It puts them **in one place**, a row for each family,
 # and it has **no default**: a decision that nobody made is an error at once, not a guess. How far can that be taken? We ask the
-# package's core for the names of families:
+# package's core, the ten files that carry the workflow, for the names of families:
 
 # %%
 import course_helpers
@@ -663,10 +663,11 @@ answering = []
 for source in ("tiny-gemma3", workspace / "untrained", unknown):
     try:
         desk.switch(source)
+        outcome = "taken"
     except (LookupError, ValueError) as error:
-        print("refused:", textwrap.shorten(str(error), 80, placeholder=" ..."))
+        outcome = "refused, " + textwrap.shorten(str(error), 60, placeholder=" ...")
     answering.append(desk.current.source)
-    print("answers:", desk.current.source)
+    print(f"{Path(source).name:<12}{outcome}\n            answers: {answering[-1]}")
 
 desk.roll_back()
 print("back to:", desk.current.source, "| same text:", generate(desk.current, PROMPT) == answer)
