@@ -41,7 +41,7 @@ def check_code(lab: Lab, source: Notebook) -> Iterator[Finding]:
             relative(lab.source), f"line {error.lineno}", f"does not compile: {error.msg}", "correct the line"
         )
         return
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _is_checkpoint_call(node)]
+    calls = checkpoint_calls(tree)
     if not calls:
         yield Finding(
             relative(lab.source),
@@ -136,5 +136,11 @@ def check_exercises(lab: Lab, source: Notebook) -> Iterator[Finding]:
 SOURCE_RULES = (check_header, check_code, check_cell_length, check_comparison, check_exercises)
 
 
-def _is_checkpoint_call(call: ast.Call) -> bool:
-    return getattr(call.func, "id", getattr(call.func, "attr", None)) == CHECKPOINT_CALL
+def checkpoint_calls(tree: ast.AST) -> list[ast.Call]:
+    """Every call of ``validation_checkpoint`` in a lab's parsed source, from first to last line."""
+
+    def called(call: ast.Call) -> str | None:
+        return getattr(call.func, "id", getattr(call.func, "attr", None))
+
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and called(node) == CHECKPOINT_CALL]
+    return sorted(calls, key=lambda call: call.lineno)

@@ -6,12 +6,13 @@ import copy
 from collections.abc import Sequence
 from pathlib import Path
 
+from course_helpers.labs.check_source import SOLUTION_TAG
 from course_helpers.labs.order import Lab
 from course_helpers.labs.pair import Cell, Notebook, normalised, read_notebook, relative, serialised, tags
 from course_helpers.labs.records import write_text
 
 #: Cells that a learner's copy leaves out: the solutions, and what is said about them.
-LEFT_OUT = {"solution", "solution-note"}
+LEFT_OUT = {SOLUTION_TAG, "solution-note"}
 COLAB_FOLDER = "/content/module9"
 BOOTSTRAP = """\
 # Fetches the course, and installs what Colab lacks; PyTorch stays as it is. Run this cell first.

@@ -41,13 +41,16 @@ def code_cells(notebook: Notebook) -> list[Cell]:
     ]
 
 
+def fresh_environment(**additions: str) -> dict[str, str]:
+    """This process's environment for another one, in which this package can be imported wherever it is started."""
+    package_parent = str(Path(__file__).resolve().parents[2])
+    paths = [package_parent, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | additions
+
+
 def kernel_environment(**additions: str) -> dict[str, str]:
     """The environment of a lab's kernel: this package importable, offline, the same threads everywhere."""
-    environment = dict(os.environ)
-    package_parent = str(Path(__file__).resolve().parents[2])
-    paths = [package_parent, *filter(None, [environment.get("PYTHONPATH")])]
-    environment["PYTHONPATH"] = os.pathsep.join(paths)
-    environment["PYTHONUTF8"] = "1"
+    environment = fresh_environment(PYTHONUTF8="1")
     # Sums come out differently with another number of threads: stored outputs must not depend on the machine.
     environment.setdefault("OMP_NUM_THREADS", "1")
     if environment.get("COURSE_CHECKPOINTS") != "hub":

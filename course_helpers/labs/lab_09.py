@@ -16,6 +16,7 @@ from typing import Any
 from ..loaders.files import read_json
 from ..loaders.manifest_files import MANIFEST
 from ..loaders.sources import resolve
+from .execution import fresh_environment
 from .records import write_json
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -45,16 +46,10 @@ def flip_last_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
-def environment() -> dict[str, str]:
-    """That of a fresh process in which this package can be imported, wherever it is started."""
-    places = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(places)}
-
-
 def run_fresh(script: str, *arguments: object) -> str:
     """Run a script in a process of its own and return what it printed. Raises RuntimeError with its own message."""
     command = [sys.executable, "-c", script, *map(str, arguments)]
-    result = subprocess.run(command, env=environment(), capture_output=True, text=True, encoding="utf-8")
+    result = subprocess.run(command, env=fresh_environment(), capture_output=True, text=True, encoding="utf-8")
     if result.returncode:
         raise RuntimeError(f"the fresh process ended with status {result.returncode}:\n{result.stderr.strip()}")
     return result.stdout.strip()
@@ -83,7 +78,7 @@ def run_template(folder: Path, sources: Mapping[str, Path]) -> dict[str, dict[st
         TEMPLATE.name,
     ]
     result = subprocess.run(
-        command, cwd=folder, env=environment() | settings, capture_output=True, text=True, encoding="utf-8"
+        command, cwd=folder, env=fresh_environment(**settings), capture_output=True, text=True, encoding="utf-8"
     )
     outcomes: dict[str, dict[str, str]] = {name: {} for name in sources}
     for outcome, test, place in OUTCOME.findall(result.stdout):

@@ -5,7 +5,6 @@ The check functions of its exercises are in `lab_app_b_exercises.py` and `lab_ap
 """
 
 import json
-import os
 import subprocess
 import sys
 import textwrap
@@ -13,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .execution import fresh_environment
 from .order import RUN_ORDER
 
 #: Where `make run` keeps its outcome.
@@ -45,8 +45,7 @@ def run_fresh(*arguments: object) -> tuple[int, str]:
 
     Raises RuntimeError with the process's own message if it printed nothing but errors.
     """
-    places = [path or os.getcwd() for path in sys.path]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(places), "PYTHONIOENCODING": "utf-8"}
+    environment = fresh_environment(PYTHONIOENCODING="utf-8")
     command = [sys.executable, "-m", "course_helpers", *map(str, arguments)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8")
     if not result.stdout:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from course_helpers.labs.check_source import checkpoint_calls
 from course_helpers.labs.order import STAGES, Lab, LabError
 from course_helpers.labs.pair import relative
 from course_helpers.labs.records import write_text
@@ -14,12 +15,12 @@ from course_helpers.labs.records import write_text
 BEGIN, END = "<!-- steps: made by python -m course_helpers.labs runbook -->", "<!-- end of steps -->"
 HEAD = "| Step | Lab | Command | Validation checkpoints | Seconds |\n|---|---|---|---|---|"
 SET_UP = "| 0 | set-up | `make run` (first time) | the table appears | a few minutes, once |"
-CHECKPOINT_NAME = re.compile(r'validation_checkpoint\(\s*"[^"]+",\s*"([^"]+)"')
 
 
 def checkpoint_names(lab: Lab) -> list[str]:
     """The names of a lab's validation checkpoints, as they stand in its source."""
-    return list(dict.fromkeys(CHECKPOINT_NAME.findall(lab.source.read_text(encoding="utf-8"))))
+    calls = checkpoint_calls(ast.parse(lab.source.read_text(encoding="utf-8")))
+    return list(dict.fromkeys(call.args[1].value for call in calls))
 
 
 def steps_table(labs: Sequence[Lab], seconds: dict[str, float]) -> str:
