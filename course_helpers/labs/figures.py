@@ -8,6 +8,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ..palette import CHARCOAL, GOLD, NAVY, PEARL, SERIES, SKY, SLATE, SOFT_GREY
 from .records import provenance
 
 if TYPE_CHECKING:
@@ -17,11 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..memory import MemoryUse
-
-PEARL, SOFT_GREY, CHARCOAL, NAVY, GOLD = "#FAFAFA", "#F0F4F8", "#2D3748", "#1A365D", "#C9A227"
-SLATE, SKY = "#718096", "#5B8DB8"
-#: For bars and bands that stand side by side, in order.
-SERIES = (NAVY, GOLD, SKY, SLATE)
 
 
 def new_figure(width: float = 8.0, height: float = 3.0, **options) -> tuple["Figure", "Axes"]:
