@@ -5,7 +5,7 @@ import pytest
 from course_helpers import palette
 
 INKS = ("CHARCOAL", "NAVY", "MUTED", "GOLD_INK", "SKY_INK", "ALARM", "SOUND")
-SURFACES = "WHITE PEARL SOFT_GREY GOLD_TINT NAVY_TINT SKY_TINT ALARM_TINT SOUND_TINT".split()
+SURFACES = ["WHITE", "PEARL", "SOFT_GREY", "GOLD_TINT", "NAVY_TINT", "SKY_TINT", "ALARM_TINT", "SOUND_TINT"]
 
 
 def test_contrast_is_the_standards():
