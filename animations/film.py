@@ -1,0 +1,101 @@
+"""The base class of the films: named sections, captions with their times, and the frame around the stage."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import manimpango
+from manim import FadeIn, FadeOut, Mobject, Scene, VGroup
+
+from course_helpers import palette
+
+from .canvas import BODY, CAPTION, Words, words
+from .style import StageRail
+
+#: Seconds: a small change, a step of the story, a change to be followed with the eyes, and the rest after a section.
+QUICK, STEP, SLOW, HOLD = 0.4, 0.8, 1.4, 1.0
+#: The breath before the first thing moves, and the long look at the last picture.
+OPENING, CLOSING = 0.8, 3.0
+
+
+@dataclass
+class Caption:
+    """A sentence, and the seconds of the film in which it can be read."""
+
+    text: str
+    start: float
+    end: float = 0.0
+
+
+@dataclass
+class Section:
+    """A part of the film that a presenter steps to."""
+
+    name: str
+    start: float
+    end: float = 0.0
+    captions: list[Caption] = field(default_factory=list)
+
+
+class Film(Scene):
+    """A film. Subclasses say their `stages`, and tell their story in `storyboard`, section by section."""
+
+    #: What the film is called, and the names of the stages on the rail.
+    title = ""
+    stages: tuple[str, ...] = ()
+
+    def setup(self) -> None:
+        """Check the fonts, and put up the rail."""
+        missing = {palette.SANS, palette.MONO} - set(manimpango.list_fonts())
+        if missing:
+            raise RuntimeError(f"fonts are missing: {', '.join(sorted(missing))}; make system-packages installs them")
+        self.sections: list[Section] = []
+        #: Called with the film and the section when a section has ended, before anything is taken away.
+        self.watchers: list[Callable[[Film, Section], None]] = []
+        self.rail = StageRail(self.stages)
+        self.line: Words | None = None
+
+    def storyboard(self) -> None:
+        """The film itself: sections in order."""
+        raise NotImplementedError
+
+    def construct(self) -> None:
+        """Play the storyboard, and stay on the last picture."""
+        self.storyboard()
+        self.end_section(hold=CLOSING)
+
+    def section(self, name: str, caption: str, stage: int | None = None) -> None:
+        """Rest, end the section before, and begin this one with its caption, and with a stage lit on the rail."""
+        if self.sections:
+            self.end_section()
+        self.next_section(name)
+        self.sections.append(Section(name, self.renderer.time))
+        animations = [] if stage is None else self.rail.go(stage)
+        if stage is not None and self.rail not in self.mobjects:
+            animations = [FadeIn(self.rail)]
+        self.say(caption, *animations)
+
+    def say(self, text: str, *animations) -> None:
+        """Show another caption. Other animations may run at the same time."""
+        captions = self.sections[-1].captions
+        if captions:
+            captions[-1].end = self.renderer.time
+        captions.append(Caption(text, self.renderer.time))
+        line = CAPTION.place(words(text, BODY, palette.MUTED, fit=CAPTION.width))
+        leave = [FadeOut(self.line, run_time=QUICK)] if self.line else []
+        self.play(*leave, FadeIn(line, run_time=QUICK), *animations)
+        self.line = line
+
+    def end_section(self, hold: float = HOLD) -> None:
+        """Hold the picture, and note when the section ended."""
+        self.wait(hold)
+        now = self.sections[-1]
+        now.end = now.captions[-1].end = self.renderer.time
+        for watcher in self.watchers:
+            watcher(self, now)
+
+    def clear_stage(self, *keep: Mobject, run_time: float = QUICK) -> None:
+        """Fade out everything but the rail, the caption, and what is to stay."""
+        stay = {id(part) for mobject in (self.rail, self.line, *keep) if mobject for part in mobject.get_family()}
+        leaving = [mobject for mobject in self.mobjects if id(mobject) not in stay]
+        if leaving:
+            self.play(FadeOut(VGroup(*leaving)), run_time=run_time)
