@@ -42,15 +42,20 @@ class Film(Scene):
     #: What the film is called, and the names of the stages on the rail.
     title = ""
     stages: tuple[str, ...] = ()
+    #: The sections, first and last, that the README's loop shows.
+    loop: tuple[str, str] = ("", "")
+
+    def __init__(self, *watchers: Callable[["Film", Section], None], **options):
+        """Watchers are called with the film and the section when a section has ended, before anything is taken away."""
+        super().__init__(**options)
+        self.watchers = watchers
 
     def setup(self) -> None:
-        """Check the fonts, and put up the rail."""
+        """Check the fonts, and prepare the rail."""
         missing = {palette.SANS, palette.MONO} - set(manimpango.list_fonts())
         if missing:
             raise RuntimeError(f"fonts are missing: {', '.join(sorted(missing))}; make system-packages installs them")
         self.sections: list[Section] = []
-        #: Called with the film and the section when a section has ended, before anything is taken away.
-        self.watchers: list[Callable[[Film, Section], None]] = []
         self.rail = StageRail(self.stages)
         self.line: Words | None = None
 
@@ -92,6 +97,11 @@ class Film(Scene):
         now.end = now.captions[-1].end = self.renderer.time
         for watcher in self.watchers:
             watcher(self, now)
+
+    def loop_span(self) -> tuple[float, float]:
+        """The seconds of the film that the README's loop shows. Ask when the film has been rendered."""
+        times = {section.name: section for section in self.sections}
+        return times[self.loop[0]].start, times[self.loop[1]].end
 
     def clear_stage(self, *keep: Mobject, run_time: float = QUICK) -> None:
         """Fade out everything but the rail, the caption, and what is to stay."""

@@ -9,10 +9,11 @@ has a label beside it.
 from collections.abc import Sequence
 
 import numpy as np
-from manim import DOWN, LEFT, RIGHT, UP, Animation, Circle, Line, Polygon, Rectangle, RoundedRectangle, VGroup
+from manim import DOWN, LEFT, RIGHT, UP, Animation, Circle, Line, Polygon, Rectangle, RoundedRectangle, VGroup, VMobject
 
 from course_helpers import palette
 from course_helpers.palette import (
+    ALARM,
     CHARCOAL,
     GOLD,
     GOLD_INK,
@@ -23,6 +24,7 @@ from course_helpers.palette import (
     PEARL,
     SKY_TINT,
     SOFT_GREY,
+    SOUND,
     WHITE,
 )
 
@@ -95,19 +97,31 @@ class Block(VGroup):
 
 
 class File(VGroup):
-    """A page with a folded corner, its name, and the parts it is made of, from top to bottom."""
+    """A page with a folded corner, its name, and the parts it is made of, from top to bottom. `fills` are the parts'
+    colours, `shares` their heights."""
 
     FOLD = 30
 
-    def __init__(self, name: str, parts: Sequence[str] = (), width: float = 260, height: float = 200, edge: str = NAVY):
+    def __init__(
+        self,
+        name: str,
+        parts: Sequence[str] = (),
+        width: float = 260,
+        height: float = 200,
+        edge: str = NAVY,
+        fills: Sequence[str] = (),
+        shares: Sequence[float] = (),
+    ):
         self.page = self._page(width, height, edge)
         self.name = code(name, LABEL, NAVY, weight=MEDIUM, fit=width - 44 - self.FOLD)
         self.name.move_to(self.page.get_corner(UP + LEFT) + px(18) * RIGHT + px(12) * DOWN, aligned_edge=UP + LEFT)
         space = Box(-width / 2, -height / 2, width / 2, height / 2).inset(18, 16)
         space = Box(space.left, space.bottom, space.right, space.top - 44)
         self.parts = VGroup()
-        for row, part in zip(space.rows(max(len(parts), 1), gap=8), parts, strict=False):
-            card = Card(row.width, row.height, SKY_TINT if part else SOFT_GREY, HAIRLINE, radius=6).move_to(row.at())
+        fills = fills or [SKY_TINT if part else SOFT_GREY for part in parts]
+        rows = space.rows(shares or max(len(parts), 1), gap=8)
+        for row, part, fill in zip(rows, parts, fills, strict=False):
+            card = Card(row.width, row.height, fill, HAIRLINE, radius=6).move_to(row.at())
             label = words(part, SMALLEST, CHARCOAL, fit=row.width - 16).move_to(card) if part else VGroup()
             self.parts.add(VGroup(card, label))
         super().__init__(self.page, self.name, self.parts)
@@ -148,6 +162,24 @@ class Arrow(VGroup):
         wing = px(self.HEAD / 2) * aside
         head = Polygon(neck + wing, end, neck - wing).set_fill(colour, 1).set_stroke(width=0)
         super().__init__(self.line, head)
+
+
+class Tick(VGroup):
+    """What has been checked holds."""
+
+    def __init__(self, size: float = 26, colour: str = SOUND):
+        box = Box(-size / 2, -size / 2, size / 2, size / 2)
+        stroke = VMobject().set_points_as_corners([box.at(0.05, 0.5), box.at(0.38, 0.15), box.at(0.95, 0.85)])
+        super().__init__(stroke.set_stroke(colour, THICK))
+
+
+class Cross(VGroup):
+    """What has been checked does not hold."""
+
+    def __init__(self, size: float = 24, colour: str = ALARM):
+        box = Box(-size / 2, -size / 2, size / 2, size / 2)
+        strokes = [Line(box.at(0, 0), box.at(1, 1)), Line(box.at(0, 1), box.at(1, 0))]
+        super().__init__(*(stroke.set_stroke(colour, THICK) for stroke in strokes))
 
 
 class MemoryBar(VGroup):

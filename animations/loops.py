@@ -1,0 +1,38 @@
+"""A short loop of a film for a page that plays no video: a GIF, small enough to be committed."""
+
+from pathlib import Path
+
+import av
+from PIL import Image
+
+WIDTH, RATE, COLOURS = 800, 8, 48
+MOST_BYTES = 2 * 2**20
+#: Milliseconds that the last picture stays before the loop begins again.
+REST = 2000
+
+
+def write_loop(film: Path, target: Path, start: float, end: float) -> None:
+    """Write the part of a film from `start` to `end` (seconds) as a GIF. Raises ValueError if it is too large."""
+    pictures = frames(film, start, end)
+    palette = pictures[-1].quantize(COLOURS, dither=Image.Dither.NONE)
+    flat = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    times = [1000 // RATE] * (len(flat) - 1) + [REST]
+    flat[0].save(target, save_all=True, append_images=flat[1:], duration=times, loop=0, optimize=True)
+    if (size := target.stat().st_size) > MOST_BYTES:
+        raise ValueError(f"the loop has {size / 2**20:.1f} MiB, more than {MOST_BYTES / 2**20:.0f}: make it shorter")
+
+
+def frames(film: Path, start: float, end: float) -> list[Image.Image]:
+    """Pictures of a film, RATE a second, scaled down."""
+    pictures, due = [], start
+    with av.open(str(film)) as container:
+        for frame in container.decode(video=0):
+            if frame.time > end:
+                break
+            if frame.time >= due:
+                picture = frame.to_image()
+                pictures.append(
+                    picture.resize((WIDTH, picture.height * WIDTH // picture.width), Image.Resampling.LANCZOS)
+                )
+                due += 1 / RATE
+    return pictures
