@@ -1,0 +1,40 @@
+"""What is made of the page: pictures, the PDF of the slides, and the handout with the speaker notes."""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from .browser import address, open_page, show
+
+Progress = Callable[[str], None]
+
+
+def write_pictures(
+    page: Path, folder: Path, numbers: Iterable[int], scale: float, progress: Progress = print
+) -> list[Path]:
+    """One PNG a slide, `scale` x 1920 pixels wide, named 01.png to 30.png; each is written whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    with open_page(address(page), scale) as browser:
+        for number in numbers:
+            show(browser, number)
+            path = folder / f"{number:02d}.png"
+            temporary = path.with_suffix(f".{os.getpid()}.tmp")
+            temporary.write_bytes(browser.screenshot(type="png"))
+            os.replace(temporary, path)
+            written.append(path)
+            progress(f"picture {number:02d}")
+    return written
+
+
+def write_pdf(page: Path, target: Path) -> None:
+    """All slides as a tagged PDF with bookmarks, one slide a page, text as text."""
+    with open_page(address(page, "print-pdf")) as browser:
+        browser.wait_for_selector(".pdf-page:nth-of-type(1)")
+        _save(target, browser.pdf(prefer_css_page_size=True, print_background=True, tagged=True, outline=True))
+
+
+def _save(target: Path, content: bytes) -> None:
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, target)
