@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import manimpango
-from manim import FadeIn, FadeOut, Mobject, Scene, VGroup
+from manim import FadeIn, FadeOut, Group, Mobject, Scene
 
 from course_helpers import palette
 
@@ -108,4 +108,4 @@ class Film(Scene):
         stay = {id(part) for mobject in (self.rail, self.line, *keep) if mobject for part in mobject.get_family()}
         leaving = [mobject for mobject in self.mobjects if id(mobject) not in stay]
         if leaving:
-            self.play(FadeOut(VGroup(*leaving)), run_time=run_time)
+            self.play(FadeOut(Group(*leaving)), run_time=run_time)
