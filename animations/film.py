@@ -1,10 +1,10 @@
 """The base class of the films: named sections, captions with their times, and the frame around the stage."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import manimpango
-from manim import FadeIn, FadeOut, Group, Mobject, Scene
+from manim import Animation, FadeIn, FadeOut, Group, Mobject, Scene
 
 from course_helpers import palette
 
@@ -68,8 +68,11 @@ class Film(Scene):
         self.storyboard()
         self.end_section(hold=CLOSING)
 
-    def section(self, name: str, caption: str, stage: int | None = None) -> None:
-        """Rest, end the section before, and begin this one with its caption, and with a stage lit on the rail."""
+    def section(
+        self, name: str, caption: str, stage: int | None = None, clear: bool = False, keep: Sequence[Mobject] = ()
+    ) -> None:
+        """Rest, end the section before, and begin this one with its caption, and with a stage lit on the rail. `clear`:
+        what was on the stage leaves, but for what is to stay: so a section's last picture is never an empty one."""
         if self.sections:
             self.end_section()
         self.next_section(name)
@@ -77,7 +80,7 @@ class Film(Scene):
         animations = [] if stage is None else self.rail.go(stage)
         if stage is not None and self.rail not in self.mobjects:
             animations = [FadeIn(self.rail)]
-        self.say(caption, *animations)
+        self.say(caption, *animations, *(self.leave(*keep) if clear else []))
 
     def say(self, text: str, *animations) -> None:
         """Show another caption. Other animations may run at the same time."""
@@ -103,9 +106,13 @@ class Film(Scene):
         times = {section.name: section for section in self.sections}
         return times[self.loop[0]].start, times[self.loop[1]].end
 
-    def clear_stage(self, *keep: Mobject, run_time: float = QUICK) -> None:
-        """Fade out everything but the rail, the caption, and what is to stay."""
+    def leave(self, *keep: Mobject) -> list[Animation]:
+        """The animation that fades out everything but the rail, the caption, and what is to stay."""
         stay = {id(part) for mobject in (self.rail, self.line, *keep) if mobject for part in mobject.get_family()}
         leaving = [mobject for mobject in self.mobjects if id(mobject) not in stay]
-        if leaving:
-            self.play(FadeOut(Group(*leaving)), run_time=run_time)
+        return [FadeOut(Group(*leaving), run_time=QUICK)] if leaving else []
+
+    def clear_stage(self, *keep: Mobject) -> None:
+        """Fade out everything but the rail, the caption, and what is to stay."""
+        if leaving := self.leave(*keep):
+            self.play(*leaving)
