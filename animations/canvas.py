@@ -7,9 +7,10 @@ Text is Pango's, so nothing needs LaTeX.
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from xml.sax.saxutils import escape
 
 import numpy as np
-from manim import DOWN, LEFT, RIGHT, UP, ManimColor, Mobject, Text, VGroup, VMobject, config
+from manim import DOWN, LEFT, RIGHT, UP, ManimColor, MarkupText, Mobject, Text, VGroup, VMobject, config
 
 from course_helpers import palette
 
@@ -113,9 +114,7 @@ class Words(VMobject):
 def _outline(text: str, font: str, weight: str) -> np.ndarray:
     """The letters' curves, for a font one unit large, their middle at the origin."""
     # Small sizes are hinted: letters would stand at whole pixels. An x in front says where the baseline is.
-    letters = Text(
-        f"x{text}", font=font, weight=weight, font_size=72, disable_ligatures=True
-    ).family_members_with_points()
+    letters = _glyphs(f"x{text}", font, weight).family_members_with_points()
     baseline = letters[0].points[:, 1].min()
     points = np.concatenate([letter.points for letter in letters[1:]])
     left, right = points[:, 0].min(), points[:, 0].max()
@@ -123,6 +122,15 @@ def _outline(text: str, font: str, weight: str) -> np.ndarray:
     reach = CAPITAL / 2 + MARGIN
     corners = [[(left - right) / 2, -reach, 0], [(right - left) / 2, reach, 0]]
     return np.concatenate([points, np.repeat(corners, STRUT_POINTS // 2, axis=0)])
+
+
+def _glyphs(text: str, font: str, weight: str) -> Text | MarkupText:
+    """A glyph for each letter. Where the font of code would join signs, as in <|, it is told not to."""
+    options = {"font": font, "weight": weight, "font_size": 72, "disable_ligatures": True}
+    try:
+        return Text(text, **options)
+    except ValueError:  # Text cannot switch joins in context (calt) off, and says so
+        return MarkupText(f'<span font_features="calt=0">{escape(text)}</span>', **options)
 
 
 def words(
