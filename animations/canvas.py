@@ -89,7 +89,7 @@ def _cuts(start: float, length: float, shares: int | Sequence[float], gap: float
 
 FRAME = Box(-WIDTH / 2, -HEIGHT / 2, WIDTH / 2, HEIGHT / 2)
 #: The stage rail on top, the caption at the bottom, and between them the stage.
-RAIL, STAGE, CAPTION = FRAME.inset(80, 40).rows([64, 832, 56], gap=24)
+RAIL, STAGE, CAPTION = FRAME.inset(80, 40).rows([64, 800, 56], gap=40)
 
 
 class Words(VMobject):

@@ -12,7 +12,7 @@ from .canvas import BODY, CAPTION, Words, words
 from .style import StageRail
 
 #: Seconds: a small change, a step of the story, a change to be followed with the eyes, and the rest after a section.
-QUICK, STEP, SLOW, HOLD = 0.4, 0.8, 1.4, 1.0
+QUICK, STEP, SLOW, HOLD = 0.4, 0.8, 1.4, 1.2
 #: The breath before the first thing moves, and the long look at the last picture.
 OPENING, CLOSING = 0.8, 3.0
 

@@ -218,23 +218,24 @@ class StageRail(VGroup):
 
     def __init__(self, names: Sequence[str]):
         super().__init__()
-        self.dots, self.names, self.now = [], [], None
+        self.dots, self.names = [], []
         places = RAIL.columns(len(names))
-        points = [place.at(0.5, 0.8) for place in places]
-        if names:
-            self.add(Line(points[0], points[-1]).set_stroke(HAIRLINE, THICK))
-        for name, place, point in zip(names, places, points, strict=True):
-            dot = Circle(px(self.DOT)).set_fill(WHITE, 1).set_stroke(MUTED, EDGE).move_to(point)
-            self.dots.append(dot)
+        self.points_of = [place.at(0.5, 0.8) for place in places]
+        self.way = Line(self.points_of[0], self.points_of[-1]).set_stroke(HAIRLINE, THICK)
+        self.done = Line(self.points_of[0], self.points_of[0] + px(1) * RIGHT).set_stroke(NAVY, THICK, opacity=0)
+        for name, place, point in zip(names, places, self.points_of, strict=True):
+            self.dots.append(Circle(px(self.DOT)).set_fill(WHITE, 1).set_stroke(MUTED, EDGE).move_to(point))
             self.names.append(words(name, LABEL, MUTED, weight=MEDIUM).move_to(place.at(0.5, 0.1)))
-        self.add(*self.dots, *self.names)
+        self.add(self.way, self.done, *self.dots, *self.names)
 
     def go(self, stage: int) -> list[Animation]:
-        """The animations that light a stage, and show those before it as done."""
-        self.now = stage
+        """The animations that light a stage, and show those before it as done: all, if there is none of that number."""
         changes = []
         for index, (dot, name) in enumerate(zip(self.dots, self.names, strict=True)):
             fill, edge = (GOLD, NAVY) if index == stage else (NAVY, NAVY) if index < stage else (WHITE, MUTED)
             changes.append(dot.animate.set_fill(fill, 1).set_stroke(edge))
             changes.append(name.animate.set_fill(NAVY if index <= stage else MUTED))
+        if stage > 0:
+            end = self.points_of[min(stage, len(self.dots) - 1)]
+            changes.append(self.done.animate.put_start_and_end_on(self.points_of[0], end).set_stroke(opacity=1))
         return changes
