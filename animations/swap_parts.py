@@ -100,12 +100,9 @@ def attention(model: LanguageModel) -> Part:
     windows, shared, _ = model.cache_layout
     heads = config.num_attention_heads
     sliding = sum(kind == SLIDING for kind in config.layer_plan)
-    what = f"{heads} heads, {shared} for keys, values" if shared > 1 else f"{heads} heads, 1 for keys, values"
-    detail = (
-        f"{sliding} of {len(windows)} layers see {config.sliding_window}"
-        if sliding
-        else f"all {len(windows)} layers see all"
-    )
+    what = f"{heads} query, {shared} key/value head{'s' if shared > 1 else ''}"
+    detail = f"{sliding} of {len(windows)} layers see {config.sliding_window} tokens"
+    detail = detail if sliding else "every layer sees all tokens"
     return Part(what, detail, {"heads": heads, "shared": shared, "windows": windows})
 
 
@@ -114,7 +111,7 @@ def feed_forward(model: LanguageModel, ids: list[int]) -> Part:
     part = model.blocks[0].feed_forward
     if hasattr(part, "router"):
         experts, picked = part.router.out_features, part.experts_per_token
-        drawn = {"experts": experts, "chosen": chosen(model, part, ids)}
+        drawn = {"experts": experts, "picked": picked, "chosen": chosen(model, part, ids)}
         return Part(f"{experts} experts, {picked} a token", "a router; each is a SwiGLU", drawn)
     gated = hasattr(part, "gate")
     # What the gate's activation makes of 2 tells SiLU, x times its logistic function, from GELU.
@@ -139,4 +136,4 @@ def cache(model: LanguageModel) -> Part:
     made = model.make_cache(1, TEXT, dtype=torch.bfloat16)
     shared = model.config.num_key_value_heads
     kept = tuple(layer.size for layer in made.layers)
-    return Part(f"{made.nbytes / KIB:.0f} KiB", f"for {TEXT} tokens, bfloat16", {"kept": kept, "shared": shared})
+    return Part(f"{made.nbytes / KIB:.0f} KiB in bfloat16", "a bar for each layer", {"kept": kept, "shared": shared})

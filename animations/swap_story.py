@@ -38,7 +38,7 @@ SETTINGS = f"greedy, {NEW_TOKENS} new tokens"
 MODEL, LEFT_OVER = "olmo3", "gemma3"
 RECORD = Path(__file__).parents[1] / "results" / "M9-CODE-02.json"
 #: Drawn in the place of what cannot be: control characters and bytes that are no letter.
-UNPRINTABLE = "▯"
+UNPRINTABLE = "□"
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,44 @@ def pieces(tokenizer: Tokenizer, ids: list[int]) -> tuple[str, ...]:
 def printable(text: str) -> str:
     """The text with a mark for each character that has no picture."""
     return "".join(letter if letter.isprintable() and letter != "\ufffd" else UNPRINTABLE for letter in text)
+
+
+#: What the captions say of each family: of its inside, and of its tokenizer. In braces: numbers read off the family.
+#: The tests hold the rest of each sentence against the same data.
+NEWS = {
+    "gpt2": (
+        "GPT-2 first: config.json names the family, and {now.tensors} tensors become {now.parameters:,} parameters.",
+        "Its tokenizer cuts the prompt into {count} tokens, and the model writes {new} more.",
+    ),
+    "llama3": (
+        "One word changes. Inside: RMSNorm, rotary positions, shared key/value heads, a gate, half the cache.",
+        "Llama 3 begins every text with a mark of its own: {count} tokens. The call to generate is the same.",
+    ),
+    "qwen3": (
+        "Qwen3 norms queries and keys, too, head by head, and turns its slow pairs at another speed.",
+        "No mark at the beginning, and “warm” falls into three pieces: {count} tokens.",
+    ),
+    "qwen3_moe": (
+        "Qwen3 MoE changes one thing: a router sends each token to {moe[picked]} of {moe[experts]} small networks.",
+        "The same tokenizer as Qwen3, the same {count} tokens, another story.",
+    ),
+    "gemma3": (
+        "Gemma 3 norms before and after. Most of its layers see few tokens, so they keep few: a small cache.",
+        "Its vocabulary is another one: every piece has another id, and there are {count} of them.",
+    ),
+    "olmo3": (
+        "Olmo 3 norms only after, all heads at once, and stretches the positions of its full layers alone.",
+        "The prompt is cut as Qwen3 cuts it. Six families, and the workflow never moved.",
+    ),
+}
+
+
+def news(now: Stop) -> tuple[str, str]:
+    """The two captions of a family, with its numbers."""
+    inside, outside = NEWS[now.key]
+    return inside.format(now=now, moe=now.parts["Feed-forward"].drawn), outside.format(
+        count=len(now.tokens), new=NEW_TOKENS
+    )
 
 
 @functools.cache

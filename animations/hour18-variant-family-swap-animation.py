@@ -1,0 +1,208 @@
+"""Hour 18: one workflow, six families. Select, load, bind, generate never move; what is inside the model does.
+
+    python -m animations.render --film swap
+
+Everything on the screen comes from `swap_story`: bundled checkpoints that are really loaded, tokenizers that really cut
+the prompt, texts that are really written, and a wrong tokenizer that the package really refuses.
+"""
+
+from itertools import pairwise
+
+from manim import LEFT, Animation, AnimationGroup, FadeIn, FadeOut, LaggedStart, VGroup
+
+from animations.canvas import LABEL, px, words
+from animations.family_mobjects import (
+    LIFT,
+    PROMPT_ROW,
+    TEXT_ROW,
+    Tabs,
+    Writing,
+    cells,
+    continued,
+    row_label,
+    row_place,
+    stations,
+)
+from animations.family_panels import layers, reading, refusal, table
+from animations.film import HOLD, OPENING, QUICK, SLOW, STEP, Film
+from animations.style import Card, Token
+from animations.swap_story import PROMPT, SETTINGS, Stop, mistake, news, stops
+from course_helpers.palette import ALARM, GOLD, MUTED, NAVY
+
+SELECT, LOAD, BIND, GENERATE = range(4)
+CALLS = ('source = "…"', "load_model(source)", "load_tokenizer(source)", "generate(model, ids)")
+
+
+class VariantFamilySwap(Film):
+    """The film."""
+
+    title = "One workflow, six families"
+    stages = ("1  Select family", "2  Load weights", "3  Bind tokenizer", "4  Generate")
+    loop = ("Swap to Gemma 3", "Swap to Olmo 3")
+
+    def storyboard(self) -> None:
+        """The workflow, a first family through it, five swaps, one mistake, and all six side by side."""
+        self.families, self.output = stops(), []
+        self.one_workflow()
+        self.first_family(self.families[0])
+        for before, now in pairwise(self.families):
+            self.swap(before, now)
+        self.wrong_tokenizer()
+        self.equal_settings()
+
+    # The sections.
+
+    def one_workflow(self) -> None:
+        """Four calls, which stay where they are until the end; under them, the families and the inside of a model."""
+        self.section("One workflow", "From a checkpoint to a text in four steps: select, load, bind, generate.", SELECT)
+        self.ground, self.stations = stations(CALLS)
+        calls = [station.call.line for station in self.stations]
+        self.play(FadeIn(self.ground), run_time=QUICK)
+        self.play(LaggedStart(*(FadeIn(call, shift=LIFT) for call in calls), lag_ratio=0.3, run_time=SLOW))
+        self.wait(OPENING)
+        self.tabs, self.cells = Tabs([stop.title for stop in self.families]), cells(self.families[0].parts)
+        empty = [VGroup(cell.card, cell.heading) for cell in self.cells.values()]
+        arrive = LaggedStart(*map(FadeIn, (self.tabs, *empty)), lag_ratio=0.15, run_time=SLOW)
+        self.say("Six model families will go through them. Five things inside a model differ.", arrive)
+        self.wait(HOLD)
+
+    def first_family(self, now: Stop) -> None:
+        """GPT-2, which everybody here knows, step by step."""
+        inside, outside = news(now)
+        self.section(f"{now.title} goes through", inside)
+        self.select(now)
+        self.load(now, list(now.parts))
+        self.wait(HOLD)
+        self.labels = VGroup(row_label(PROMPT_ROW, "prompt"), row_label(TEXT_ROW, "written"))
+        self.say(outside, FadeIn(self.labels))
+        self.bind(now)
+        told = self.stations[GENERATE].tell(SETTINGS, "the same for every family")
+        self.generate(now, *told)
+
+    def swap(self, before: Stop, now: Stop) -> None:
+        """Another family: one word changes outside, and inside whatever this family does in its own way."""
+        inside, outside = news(now)
+        self.section(f"Swap to {now.title}", inside)
+        changed = [self.cells[title] for title in now.changed(before)]
+        self.select(now)
+        self.load(now, now.changed(before), *(mark for cell in changed for mark in cell.mark()))
+        self.wait(HOLD)
+        self.say(outside, *(mark for cell in changed for mark in cell.unmark()))
+        self.bind(now)
+        self.generate(now)
+
+    def wrong_tokenizer(self) -> None:
+        """The step that is easily forgotten: the model is another one, the tokenizer is still that of the last."""
+        wrong = mistake()
+        model, other = wrong.model.title, wrong.tokenizer.title
+        caption = f"A swap with one step forgotten: {model} is loaded, and {other}'s tokenizer is still in use."
+        self.section("The wrong tokenizer", caption)
+        self.misread(wrong)
+        bits = f"{wrong.bits:.0f} bits for 100 bytes of a story, where its own tokenizer needs {wrong.own_bits:.0f}."
+        self.say(f"It reads other words, and writes noise: {bits}")
+        self.write(wrong.tokenizer.tokens[-1].text, (wrong.written,), ALARM)
+        self.wait(2 * HOLD)
+        self.refuse(wrong)
+        self.say(f"Back to the tokenizer that came with the weights, and {model} tells its story again.")
+        self.restore(wrong.model)
+
+    def equal_settings(self) -> None:
+        """All six texts under each other, and above them what has not changed."""
+        caption = "Same prompt, same settings, same four calls. The checkpoint decided everything else."
+        stay = [self.ground, *(part for station in self.stations for part in station.mobjects)]
+        self.section("Equal settings", caption, clear=True, keep=stay)
+        cuts = len({stop.tokens for stop in self.families})
+        models = len({stop.model_class for stop in self.families})
+        told = self.stations[SELECT].ask("source = family.tiny") + self.stations[SELECT].tell(
+            f"{len(self.families)} families", "one row each in FAMILIES"
+        )
+        told += self.stations[LOAD].tell(f"{models} model classes", "built from config.json")
+        told += self.stations[BIND].tell(f"{cuts} ways to cut the prompt", "read from the tokenizer's files")
+        told += self.stations[GENERATE].tell("1 generate", SETTINGS)
+        heading, rows = table(self.families)
+        self.play(*told, FadeIn(heading), *(station.rest() for station in self.stations), run_time=STEP)
+        self.play(LaggedStart(*(FadeIn(row, shift=LIFT) for row in rows), lag_ratio=0.4, run_time=2 * SLOW))
+        self.wait(2 * HOLD)
+
+    # The steps of the workflow.
+
+    def select(self, now: Stop) -> None:
+        """The source is the one word that changes; its config.json says which classes it needs."""
+        station = self.stations[SELECT]
+        source = station.ask(f'source = "{now.source}"')
+        told = station.tell(now.model_class, f"model_type {now.model_type}")
+        tab = self.tabs.select(self.families.index(now))
+        self.play(*self.at_work(SELECT), *source, *told, *tab, run_time=STEP)
+
+    def load(self, now: Stop, titles: list[str], *marks: Animation) -> None:
+        """Tensors travel from the station into the cells, and what differs takes its new shape."""
+        station = self.stations[LOAD]
+        told = station.tell(f"{now.parameters:,} parameters", f"from {now.tensors} tensors")
+        self.play(*self.at_work(LOAD), *told, run_time=QUICK)
+        tensors = [Card(26, 26, GOLD, GOLD, radius=6).move_to(station.frame.get_bottom()) for _ in titles]
+        ends = [self.cells[title].place.at() for title in titles]
+        travel = [tensor.animate.move_to(end) for tensor, end in zip(tensors, ends, strict=True)]
+        self.play(LaggedStart(*travel, lag_ratio=0.1, run_time=STEP))
+        morphs = [AnimationGroup(*self.cells[title].show(now.parts[title])) for title in titles]
+        self.play(*map(FadeOut, tensors), *marks, LaggedStart(*morphs, lag_ratio=0.12), run_time=SLOW)
+        for title in titles:
+            self.cells[title].settle(self)
+
+    def bind(self, now: Stop) -> None:
+        """The checkpoint's own tokenizer cuts the same prompt in its own way."""
+        told = self.stations[BIND].tell(f"{len(now.tokens)} tokens", now.tokenizer)
+        self.play(*self.at_work(BIND), *told, *map(FadeOut, self.output), run_time=QUICK)
+        row = VGroup(*(Token(token.text, token.id) for token in now.tokens)).arrange(buff=px(10))
+        self.output = [row_place(PROMPT_ROW).place(row, LEFT)]
+        self.play(LaggedStart(*(FadeIn(token, shift=LIFT) for token in row), lag_ratio=0.12, run_time=STEP))
+
+    def generate(self, now: Stop, *told: Animation) -> None:
+        """The same call, the same settings, and the text that this model really writes."""
+        self.play(*self.at_work(GENERATE), *told, run_time=QUICK)
+        self.write(PROMPT.split()[-1], now.written)
+
+    def write(self, last: str, pieces: tuple[str, ...], colour: str = NAVY) -> None:
+        """Token by token, after the last word of the prompt."""
+        lead, line = continued(last, pieces, colour)
+        self.play(FadeIn(lead, run_time=QUICK), Writing(line, pieces, run_time=SLOW))
+        self.output += [lead, line]
+
+    def at_work(self, stage: int) -> list[Animation]:
+        """The animations that light a station and its stage."""
+        others = [station.rest() for number, station in enumerate(self.stations) if number != stage]
+        return [*self.rail.go(stage), self.stations[stage].light(), *others]
+
+    # The beats of the mistake.
+
+    def misread(self, wrong) -> None:
+        """The call with the wrong source; the prompt as it is cut, and what the ids mean to this model."""
+        station = self.stations[BIND]
+        told = station.ask(f'load_tokenizer("{wrong.tokenizer.source}")', ALARM)
+        told += station.tell(f"{len(wrong.tokenizer.tokens)} tokens", f"still {wrong.tokenizer.title}'s")
+        inside = [FadeOut(mobject) for cell in self.cells.values() for mobject in cell.mobjects]
+        self.play(*self.at_work(BIND), *told, *inside, *map(FadeOut, self.output), run_time=STEP)
+        prompt = row_place(PROMPT_ROW).place(words(PROMPT, LABEL, MUTED), LEFT)
+        self.output, self.panel = [prompt], reading(wrong)
+        self.play(station.light(ALARM), FadeIn(prompt), run_time=QUICK)
+        for row in self.panel:
+            self.play(LaggedStart(*(FadeIn(part, shift=-LIFT) for part in row), lag_ratio=0.08, run_time=STEP))
+        self.wait(HOLD)
+
+    def refuse(self, wrong) -> None:
+        """The layers of the validation, and the words of the one that refuses."""
+        self.say("Nothing crashed. The validation refuses the pair before anybody reads such a text.")
+        passed, words_of_it = layers(wrong), refusal(wrong)
+        self.play(*map(FadeOut, (*self.panel, *self.output)), FadeOut(self.labels), run_time=QUICK)
+        told = self.stations[BIND].tell("refused", f"by the layer “{wrong.failed}”", ALARM)
+        self.play(LaggedStart(*(FadeIn(row, shift=LIFT) for row in passed), lag_ratio=0.35, run_time=SLOW))
+        self.play(*told, LaggedStart(*(FadeIn(line) for line in words_of_it), lag_ratio=0.2, run_time=STEP))
+        self.wait(3 * HOLD)
+        self.panel, self.output = [passed, words_of_it], []
+
+    def restore(self, now: Stop) -> None:
+        """The model is as it was; bound to its own tokenizer, it writes what it wrote before."""
+        inside = [FadeIn(mobject) for cell in self.cells.values() for mobject in cell.mobjects]
+        call = self.stations[BIND].ask(CALLS[BIND])
+        self.play(*map(FadeOut, self.panel), FadeIn(self.labels), *call, *inside, run_time=STEP)
+        self.bind(now)
+        self.generate(now)
