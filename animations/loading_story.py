@@ -52,8 +52,9 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Memory:
-    """Private memory in MiB, as it was measured while a checkpoint was loaded."""
+    """Private memory in MiB, as a lab measured it while a checkpoint was loaded."""
 
+    source: str
     model_mb: float
     seconds: tuple[float, ...]
     private_mb: tuple[float, ...]
@@ -68,7 +69,7 @@ class Run:
 
     prompt: str
     prompt_tokens: tuple[tuple[str, int], ...]
-    new_tokens: tuple[str, ...]
+    new_tokens: tuple[tuple[str, int], ...]
     expected: bool
 
 
@@ -82,6 +83,7 @@ class Story:
     tensors: int
     parameters: int
     blocks: int
+    order: tuple[str, ...]  # in which the model's parts are complete, as they are loaded
     refusal: Refusal
     memory: Memory
     run: Run
@@ -102,6 +104,7 @@ def story() -> Story:
             tensors=len(names),
             parameters=sum(1 for _ in model.parameters()),
             blocks=model.config.num_hidden_layers,
+            order=filling_order(model),
             refusal=refused(model, Path(folder, "turned")),
             memory=measured(),
             run=sanity_run(model),
@@ -112,6 +115,22 @@ def row(shape: tuple[int, ...], name: str, rule: Rule, model: LanguageModel) -> 
     """A row of the weight map, filled in for this model."""
     target_shape = tuple(model.get_parameter(rule.targets[0]).shape)
     return Row(name, shape, rule.describe(), rule.targets, target_shape)
+
+
+def part_of(parameter: str) -> str:
+    """The part of the model, as it is drawn, that a parameter belongs to."""
+    if "embedding" in parameter:
+        return "embeddings"
+    if not parameter.startswith("blocks."):
+        return "final_norm"
+    _, number, module, *_ = parameter.split(".")
+    return f"blocks.{number}.{'attention' if module.startswith('attention') else 'feed_forward'}"
+
+
+def filling_order(model: LanguageModel) -> tuple[str, ...]:
+    """The parts in the order in which their last tensor comes, says the report of the load."""
+    last = {part_of(target): number for number, row in enumerate(model.load_report.rows) for target in row.targets}
+    return tuple(sorted(last, key=last.get))
 
 
 def refused(model: LanguageModel, folder: Path) -> Refusal:
@@ -133,10 +152,12 @@ def refused(model: LanguageModel, folder: Path) -> Refusal:
 
 def measured(path: Path = MEASURED) -> Memory:
     """What the lab measured for strategies `stream` and `naive`."""
-    results = json.loads(path.read_text(encoding="utf-8"))["results"]
+    record = json.loads(path.read_text(encoding="utf-8"))
+    results = record["results"]
     stream, naive = (results["strategies"][name] for name in ("stream", "naive"))
     line = stream["timeline"]
     return Memory(
+        source=record["lab"],
         model_mb=results["model_mb"],
         seconds=tuple(line["seconds"]),
         private_mb=tuple(line["private_mb"]),
@@ -152,8 +173,7 @@ def sanity_run(model: LanguageModel) -> Run:
     tokenizer = load_tokenizer(CHECKPOINT)
     prompt = tokenizer.encode(card["prompt"])
     ids = generate(model, torch.tensor([prompt]), max_new_tokens=40, stop_ids=tokenizer.stop_ids)[0].tolist()
-    pieces = [tokenizer.decode([id]) for id in ids]
-    end = next(index for index, piece in enumerate(pieces) if piece.endswith("."))
-    known = tuple((piece, id) for piece, id in zip(pieces, prompt, strict=False))
-    text = tokenizer.decode(ids[: end + 1])
-    return Run(card["prompt"], known, tuple(pieces[len(prompt) : end + 1]), card["text"].startswith(text))
+    pieces = [(tokenizer.decode([id]), id) for id in ids]
+    end = next(number for number, (piece, _) in enumerate(pieces) if piece.endswith("."))
+    text, known = tokenizer.decode(ids[: end + 1]), len(prompt)
+    return Run(card["prompt"], tuple(pieces[:known]), tuple(pieces[known : end + 1]), card["text"].startswith(text))

@@ -1,0 +1,231 @@
+"""The pictures of the film about loading, each made from a part of its story and laid out in a box of the frame."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from manim import DOWN, LEFT, RIGHT, UP, Square, VGroup
+
+from course_helpers.palette import (
+    CHARCOAL,
+    GOLD,
+    GOLD_INK,
+    GOLD_TINT,
+    MUTED,
+    NAVY,
+    SKY,
+    SKY_TINT,
+    WHITE,
+)
+
+from .canvas import BODY, BOLD, HEAD, LABEL, MEDIUM, SMALLEST, Box, Words, above, beside, code, lines, px, words
+from .loading_formats import Layout, Part
+from .loading_story import Row
+from .style import EDGE, Arrow, Card, File, Tensor
+
+#: What the parts of a file are, in colour and in these words.
+NAMES, NUMBERS = "names and shapes", "numbers"
+#: Bytes: below it is a table of contents. The width of a letter of the smallest code, in pixels.
+SMALL, LETTER = 2**16, SMALLEST * 0.6
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """A shape as Python writes it."""
+    return str(tuple(shape))
+
+
+def size_text(count: int) -> str:
+    """Bytes in the largest unit of which there is one."""
+    return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count / 2**10:.1f} KiB"
+
+
+def shortened(name: str, most: int) -> str:
+    """A name without its end, if it is longer than so many letters."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def split_in_lines(text: str, width: float, size: float) -> list[str]:
+    """Text in as few lines of at most so many pixels as there can be, and these of about one length."""
+    fewest = _broken(text, width, size)
+    tries = (_broken(text, width * share / 20, size) for share in range(10, 20))
+    return next((lines for lines in tries if len(lines) == len(fewest)), fewest)
+
+
+def _broken(text: str, width: float, size: float) -> list[str]:
+    made = [""]
+    for word in text.split():
+        longer = f"{made[-1]} {word}".strip()
+        if made[-1] and words(longer, size).width > px(width):
+            made.append(word)
+        else:
+            made[-1] = longer
+    return made
+
+
+# --- checkpoint source ---
+
+
+class Folder(VGroup):
+    """A checkpoint in its own format: its files under one another, and in each what it holds, with its size."""
+
+    def __init__(self, layout: Layout, box: Box):
+        heading, space = box.rows([1, 8], gap=12)
+        title = heading.place(words(layout.title, HEAD, NAVY, weight=BOLD))
+        #: What holds names and shapes, and what holds numbers.
+        self.of_names, self.of_numbers = VGroup(), VGroup()
+        if layout.inside:
+            files = [self.page(layout.files[0].name, layout.inside, space)]
+        else:
+            first, rest = space.rows([1, 2.4], gap=16)
+            rows = [first, *rest.rows(len(layout.files) - 1, gap=16)]
+            files = [self.page(part.name, [part], row) for part, row in zip(layout.files, rows, strict=True)]
+        super().__init__(title, *files)
+
+    def page(self, name: str, parts: Sequence[Part], box: Box) -> File:
+        """A file and what is in it. An index, a header and a pickle hold names; they are drawn larger than they are."""
+        holders = [self.of_names if is_small(part) else self.of_numbers for part in parts]
+        shares = [1 if holder is self.of_names else 3.6 for holder in holders]
+        file = File(
+            shortened(name, int((box.width - 74) / LETTER)), [""] * len(parts), box.width, box.height, shares=shares
+        )
+        for part, holder, slot in zip(parts, holders, file.move_to(box.at()).parts, strict=True):
+            what, fill, edge = (NAMES, SKY_TINT, SKY) if holder is self.of_names else (NUMBERS, GOLD_TINT, GOLD)
+            slot[0].set_fill(fill, 1).set_stroke(edge)
+            told = [words(what, LABEL, CHARCOAL, weight=MEDIUM), words(where(part, name), SMALLEST, MUTED)]
+            room = slot[0].height > px(90)
+            label = lines(*told, gap=-2, side=np.zeros(3)) if room else beside(*told, gap=14)
+            slot.add(label.move_to(slot[0]))
+            holder.add(slot)
+        return file
+
+
+def is_small(part: Part) -> bool:
+    """Whether this is a table of contents: the numbers are much larger."""
+    return part.bytes < SMALL
+
+
+def where(part: Part, file: str) -> str:
+    """The size of a part, and its name where it is not the file's own."""
+    return size_text(part.bytes) if part.name == file else f"{part.name}, {size_text(part.bytes)}"
+
+
+def page_of_tensors(layout: Layout, box: Box) -> File:
+    """The file that is read from, on its own."""
+    file = File(
+        shortened(layout.files[0].name, int((box.width - 74) / LETTER)),
+        [NAMES, NUMBERS],
+        box.width,
+        box.height,
+        fills=[SKY_TINT, GOLD_TINT],
+        shares=[1, 3.6],
+    )
+    for part, edge in zip(file.parts, (SKY, GOLD), strict=True):
+        part[0].set_stroke(edge)
+    return file.move_to(box.at())
+
+
+def weights_line(layout: Layout) -> str:
+    """How many files a checkpoint is, and how large."""
+    count = len(layout.files)
+    return f"{count} file{'s' if count > 1 else ''}, {size_text(sum(part.bytes for part in layout.files))}"
+
+
+# --- format adapter ---
+
+
+def ticket(layout: Layout, box: Box) -> VGroup:
+    """A format as a small card, once its files have been looked at."""
+    card = Card.over(box)
+    text = lines(words(layout.title, BODY, NAVY, weight=BOLD), words(weights_line(layout), SMALLEST, MUTED), gap=0)
+    return VGroup(card, text.move_to(card.get_left() + px(24) * RIGHT, aligned_edge=LEFT))
+
+
+class Door(VGroup):
+    """What all formats go through: one function. `readers` are the formats as it calls them, at the heights given."""
+
+    def __init__(self, layouts: Sequence[Layout], heights: Sequence[float], box: Box):
+        self.card = Card.over(box, fill=NAVY, edge=NAVY)
+        title = code("open_checkpoint", BODY, WHITE, weight=MEDIUM, fit=box.width - 40)
+        title.move_to(self.card.get_top() + px(26) * DOWN, aligned_edge=UP)
+        self.readers = [
+            code(f'"{layout.format}"', LABEL, GOLD_TINT).move_to(box.at()).set_y(height)
+            for layout, height in zip(layouts, heights, strict=True)
+        ]
+        super().__init__(self.card, title)
+
+
+def questions() -> VGroup:
+    """What can be asked of an open checkpoint of any format."""
+    asked = (".names()", ".shape(name)", ".dtype(name)", ".read(name)")
+    return beside(
+        words("the same questions for all:", LABEL, MUTED), *(code(question, LABEL, NAVY) for question in asked), gap=26
+    )
+
+
+def found(layout: Layout, box: Box) -> VGroup:
+    """What comes out: a named tensor with its shape, and how many there are."""
+    tile = Tensor(layout.first_name, shape_text(layout.first_shape), box.width - 190)
+    count = words(f"+ {layout.tensors - 1} more", LABEL, MUTED)
+    return VGroup(box.place(tile, LEFT), count.next_to(tile, RIGHT, buff=px(20)))
+
+
+# --- names, one by one ---
+
+
+def joined(targets: Sequence[str]) -> str:
+    """Several names in one, written with braces where they differ."""
+    if len(targets) == 1:
+        return targets[0]
+    parts = [name.split(".") for name in targets]
+    columns = [list(dict.fromkeys(column)) for column in zip(*parts, strict=True)]
+    return ".".join(column[0] if len(column) == 1 else "{" + ",".join(column) + "}" for column in columns)
+
+
+class MapRow(VGroup):
+    """One row of the weight map: the tensor's name, what is done to it, and the parameters it becomes."""
+
+    def __init__(self, row: Row, box: Box):
+        left, middle, right = box.columns([1, 0.72, 1.5], gap=28)
+        changed = row.done != "as it is"
+        self.source = left.place(Tensor(row.source, shape_text(row.shape), left.width))
+        self.arrow = Arrow(middle.at(0), middle.at(1), GOLD if changed else MUTED)
+        self.done = words(row.done, LABEL, GOLD_INK if changed else MUTED, weight=MEDIUM, fit=middle.width - 10)
+        above(self.arrow, self.done, gap=2)
+        several = f"{len(row.targets)} times " if len(row.targets) > 1 else ""
+        self.ours = Tensor(joined(row.targets), several + shape_text(row.target_shape), right.width, WHITE, NAVY)
+        right.place(self.ours)
+        super().__init__(self.source, self.arrow, self.done, self.ours)
+
+
+# --- one row from close by ---
+
+
+class Turned(VGroup):
+    """A matrix in which several lie side by side. It can be turned over its diagonal, and taken apart."""
+
+    def __init__(self, names: Sequence[str], side: float, centre: np.ndarray):
+        squares = [Square(px(side)).set_fill(GOLD_TINT, 1).set_stroke(GOLD, EDGE) for _ in names]
+        self.squares = VGroup(*squares).arrange(RIGHT, buff=0).move_to(centre)
+        self.names = VGroup(
+            *(
+                words(name, BODY, GOLD_INK, weight=BOLD).move_to(square)
+                for name, square in zip(names, squares, strict=True)
+            )
+        )
+        super().__init__(self.squares, self.names)
+
+    #: Turns right into down and up into left: rows become columns.
+    OVER = np.array([[0, -1, 0], [-1, 0, 0], [0, 0, 1]])
+
+    def parts(self) -> list[VGroup]:
+        """Each square with its name."""
+        return [VGroup(square, name) for square, name in zip(self.squares, self.names, strict=True)]
+
+    def turned(self) -> list[np.ndarray]:
+        """Where the squares' middles are after the turn."""
+        middle = self.squares.get_center()
+        return [middle + self.OVER @ (square.get_center() - middle) for square in self.squares]
+
+
+def dimension(mobject: VGroup, size: int, meaning: str, side: np.ndarray) -> Words:
+    """How long a side of a matrix is, and what runs along it."""
+    return words(f"{size} {meaning}", LABEL, MUTED).next_to(mobject, side, buff=px(14))
