@@ -7,7 +7,10 @@ CHECKPOINTS ?= $(filter-out __pycache__,$(notdir $(patsubst %/,%,$(wildcard chec
 
 VENV_PYTHON := .venv/bin/python
 # Named after this folder: a moved or copied tree gets its own, because an installed package remembers where it lies.
-READY := .venv/.ready-$(shell printf '%s' '$(CURDIR)' | cksum | cut -d ' ' -f 1)
+HERE := $(shell printf '%s' '$(CURDIR)' | cksum | cut -d ' ' -f 1)
+READY := .venv/.ready-$(HERE)
+DECK_READY := .venv/.deck-$(HERE)
+FILMS_READY := .venv/.films-$(HERE)
 
 # Strict: every stored output is compared. loadfile keeps the cells of a notebook together, in order, in one kernel.
 PYTEST_FLAGS := --nbval --nbval-current-env --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 120 \
@@ -26,7 +29,8 @@ export TRANSFORMERS_OFFLINE := 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test browser lab labs learner colab check bench checkpoints system-packages clean
+.PHONY: help run test browser lab labs learner colab check bench checkpoints slides slides-8k slides-watch animations \
+	film-tools system-packages clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,7 +38,7 @@ help: ## show this list
 run: $(READY) ## execute every lab in order and show its validation checkpoints
 	@$(VENV_PYTHON) -m course_helpers.labs run $(LABS)
 
-test: $(READY) ## everything CI checks: unit tests, and every lab against its stored outputs
+test: $(READY) $(DECK_READY) ## everything CI checks: unit tests, and every lab against its stored outputs
 	@$(VENV_PYTHON) -m pytest -q $(PYTEST_FLAGS) tests notebooks
 
 browser: $(READY) ## open and run every lab in JupyterLab with a real browser (LABS="M9-LAB-01 ..." for some)
@@ -64,12 +68,33 @@ bench: $(READY) ## measure against peers; figures go to benchmarks/results (some
 checkpoints: $(READY) ## rebuild the bundled checkpoints (CHECKPOINTS="name ..." for some)
 	@set -e; for name in $(CHECKPOINTS); do echo "$$name"; $(VENV_PYTHON) checkpoints/build.py "$$name"; done
 
-system-packages: ## install the programs that pip cannot; run and test need none
+slides: $(DECK_READY) ## the deck: page, PDF, handout with notes, PowerPoint, in slides/build/
+	@$(VENV_PYTHON) -m slides build
+
+slides-8k: $(DECK_READY) ## one picture of 7680 x 4320 a slide, in slides/build/8k/
+	@$(VENV_PYTHON) -m slides page
+	@$(VENV_PYTHON) -m slides pictures
+
+slides-watch: $(DECK_READY) ## show the deck in a browser and rebuild it whenever a source changes
+	@$(VENV_PYTHON) -m slides watch
+
+animations: $(FILMS_READY) ## render the films, in animations/build/ (QUALITY=480p to 2160p60, FILM=loading or swap)
+	@$(VENV_PYTHON) -m animations.render $(if $(QUALITY),--quality $(QUALITY)) $(if $(FILM),--film $(FILM))
+
+film-tools: $(FILMS_READY) ## what rendering and testing the films needs
+
+system-packages: ## install the programs that pip cannot; run needs none
 	@tools/setup.sh system-packages
 
 clean: ## remove caches and build output; .venv and results/ stay
 	@rm -rf build dist learner colab screenshots *.egg-info .pytest_cache .ruff_cache .hypothesis slides/build animations/build
 	@find . -path ./.venv -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -exec rm -rf {} +
+
+$(DECK_READY): $(READY) slides/requirements.txt slides/package-lock.json
+	@tools/setup.sh deck $@
+
+$(FILMS_READY): $(READY) animations/requirements.txt
+	@tools/setup.sh films $@
 
 $(READY): requirements.txt constraints.txt pyproject.toml
 	@tools/setup.sh environment $@

@@ -8,13 +8,14 @@ draft 6 [9 ...]          pictures of some slides at 1920 x 1080, with sources th
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 from course_helpers.labs.records import write_text
 
-from . import deck, drafts, export
+from . import checks, deck, drafts, export, powerpoint, watch
 from .browser import NoBrowser
-from .page import build_page
+from .page import build_handout, build_page
 
 BUILD = Path(__file__).parent / "build"
 PAGE = BUILD / "module9.html"
@@ -25,7 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m slides", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("build")
     commands.add_parser("page")
+    commands.add_parser("watch")
     pictures = commands.add_parser("pictures")
     pictures.add_argument("numbers", nargs="*", type=int, help="slides; all without")
     pictures.add_argument("--scale", type=float, default=4)
@@ -34,6 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     draft.add_argument("numbers", nargs="+", type=int)
     draft.add_argument("--scale", type=float, default=1)
     draft.add_argument("--output", type=Path, required=True)
+    check = commands.add_parser("check")
+    check.add_argument("numbers", nargs="*", type=int, help="slides, perhaps incomplete; the whole built deck without")
     chosen = parser.parse_args(arguments)
     try:
         RUN[chosen.command](chosen)
@@ -41,6 +46,16 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _build(_: argparse.Namespace) -> None:
+    slides = deck.read_deck()
+    write_text(PAGE, build_page(slides))
+    export.write_pdf(PAGE, BUILD / "module9.pdf")
+    export.write_handout(build_handout(slides), BUILD / "module9-notes.pdf")
+    powerpoint.write_powerpoint(PAGE, slides, BUILD / "module9.pptx")
+    for path in sorted(BUILD.glob("module9*")):
+        _say(f"{path.name:20} {path.stat().st_size / 1e6:6.1f} MB")
 
 
 def _page(_: argparse.Namespace) -> None:
@@ -64,11 +79,29 @@ def _draft(chosen: argparse.Namespace) -> None:
         _say(str(target))
 
 
+def _check(chosen: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        slides = drafts.read_drafts(chosen.numbers) if chosen.numbers else deck.read_deck()
+        page = Path(folder) / "page.html"
+        write_text(page, build_page(slides))
+        faults = checks.check_page(page, slides)
+    if faults:
+        raise deck.DeckError("\n".join(map(str, faults)))
+    _say(f"{len(slides)} slides, no faults")
+
+
 def _say(message: str) -> None:
     print(message, file=sys.stderr)
 
 
-RUN = {"page": _page, "pictures": _pictures, "draft": _draft}
+RUN = {
+    "build": _build,
+    "page": _page,
+    "pictures": _pictures,
+    "draft": _draft,
+    "check": _check,
+    "watch": lambda _: watch.watch(PAGE),
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,6 +5,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 WIDTH, HEIGHT = 1920, 1080
 CHROMIUM_VARIABLE = "COURSE_CHROMIUM"
@@ -39,8 +43,12 @@ def chromium() -> str:
 
 
 @contextmanager
-def open_page(address: str, scale: float = 1, width: int = WIDTH, height: int = HEIGHT) -> Iterator["Page"]:  # noqa: F821
-    """A page of `width` x `height` CSS pixels, each drawn as `scale` pixels; every request to a network fails."""
+def open_page(address: str, scale: float = 1, reveal: bool = True) -> Iterator["Page"]:
+    """A page of 1920 x 1080 CSS pixels, each drawn as `scale` pixels; every request to a network fails.
+
+    What the page asked a network for is in `page.course_requests`, what it complained of in `page.course_messages`.
+    `reveal=False` is for pages without reveal.js.
+    """
     from playwright.sync_api import sync_playwright
 
     executable = chromium()
@@ -48,18 +56,28 @@ def open_page(address: str, scale: float = 1, width: int = WIDTH, height: int = 
         running = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
         try:
             context = running.new_context(
-                viewport={"width": width, "height": height},
-                device_scale_factor=scale,
-                offline=True,
-                reduced_motion="reduce",
+                viewport={"width": WIDTH, "height": HEIGHT}, device_scale_factor=scale, offline=True
             )
             page = context.new_page()
+            _listen(page)
             page.goto(address)
-            page.wait_for_function("window.Reveal && Reveal.isReady()")
+            if reveal:
+                page.wait_for_function("window.Reveal && Reveal.isReady()")
             page.evaluate("document.fonts.ready.then(() => true)")
             yield page
         finally:
             running.close()
+
+
+def _listen(page: "Page") -> None:
+    """Keeps what the page asked a network for, and what it complained of."""
+    page.course_requests, page.course_messages = [], []
+    local = ("file:", "data:", "blob:", "about:")
+    page.on("request", lambda request: request.url.startswith(local) or page.course_requests.append(request.url))
+    page.on(
+        "console", lambda message: message.type in ("error", "warning") and page.course_messages.append(message.text)
+    )
+    page.on("pageerror", lambda error: page.course_messages.append(str(error)))
 
 
 def address(page: Path, query: str = "export", slide: str = "") -> str:
@@ -67,7 +85,7 @@ def address(page: Path, query: str = "export", slide: str = "") -> str:
     return f"{page.resolve().as_uri()}?{query}{f'#/{slide}' if slide else ''}"
 
 
-def show(page: "Page", slide: int) -> None:  # noqa: F821
+def show(page: "Page", slide: int) -> None:
     """Turn to a slide (from 1) and wait until it is drawn."""
     page.evaluate("number => Reveal.slide(number - 1)", slide)
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")

@@ -1,6 +1,7 @@
 """What is made of the page: pictures, the PDF of the slides, and the handout with the speaker notes."""
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -32,6 +33,15 @@ def write_pdf(page: Path, target: Path) -> None:
     with open_page(address(page, "print-pdf")) as browser:
         browser.wait_for_selector(".pdf-page:nth-of-type(1)")
         _save(target, browser.pdf(prefer_css_page_size=True, print_background=True, tagged=True, outline=True))
+
+
+def write_handout(handout: str, target: Path) -> None:
+    """The page of `build_handout` as a tagged PDF."""
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "handout.html"
+        page.write_text(handout, encoding="utf-8")
+        with open_page(page.as_uri(), reveal=False) as browser:
+            _save(target, browser.pdf(prefer_css_page_size=True, print_background=True, tagged=True, outline=True))
 
 
 def _save(target: Path, content: bytes) -> None:

@@ -38,16 +38,29 @@ LINKED = re.compile(r"Slides? (\d+)(?:-(\d+))?")
 
 def build_page(slides: list[Slide]) -> str:
     """The deck as one HTML page. Raises DeckError naming the slide whose figure, code or film cannot be made."""
+    reveal = fonts.MODULES / "reveal.js" / "dist"
+    styles = [_read(reveal / "reset.css"), _read(reveal / "reveal.css"), _own_styles()]
+    scripts = [_read(reveal / "reveal.js"), _read(reveal / "plugin" / "notes.js"), _read(THEME / "deck.js")]
+    return _page("page.html.j2", slides, styles, scripts)
+
+
+def build_handout(slides: list[Slide]) -> str:
+    """The slides with their speaker notes, one to a page of A4, to be printed: no script, nothing moves."""
+    return _page("handout.html.j2", slides, [_own_styles(), _read(THEME / "handout.css")], [])
+
+
+def _page(template: str, slides: list[Slide], styles: list[str], scripts: list[str]) -> str:
     fonts.require()
-    environment = Environment(
-        loader=FileSystemLoader(THEME), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    loader = FileSystemLoader(THEME)
+    environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["breakable"] = breakable
     shown = [_Shown(slide) for slide in slides]
     body = environment.get_template("slides.html.j2").render(
-        slides=shown, total=SLIDES, first_of_hour_2=FIRST_OF_HOUR_2
+        slides=shown, total=SLIDES, first_of_hour_2=FIRST_OF_HOUR_2, caption=CAPTION
     )
-    return environment.get_template("page.html.j2").render(slides=body, styles=_styles(), scripts=_scripts())
+    # A script inside a page ends at the first closing tag, wherever it stands.
+    script = "\n".join(scripts).replace("</script", "<\\/script")
+    return environment.get_template(template).render(slides=body, styles="\n".join(styles), scripts=script)
 
 
 class _Shown:
@@ -102,7 +115,7 @@ def draw(slide: Slide) -> Drawing:
     if slide.figure not in known:
         raise DeckError(f"no figure is called {slide.figure!r}; there are {', '.join(sorted(known))}")
     width, height = FIGURE_SIZES[slide.kind, slide.layout]
-    drawing = Drawing(width, slide.figure_height or height)
+    drawing = Drawing(width, slide.figure_height or height, slide.id)
     known[slide.figure](drawing)
     return drawing
 
@@ -130,10 +143,8 @@ def _title(title: str) -> str:
     return f'<span class="part">{escape(part)}</span><span class="dash"> - </span>{escape(rest)}'
 
 
-def _styles() -> str:
-    reveal = fonts.MODULES / "reveal.js" / "dist"
-    parts = [(reveal / name).read_text(encoding="utf-8") for name in ("reset.css", "reveal.css")]
-    return "\n".join([*parts, *_font_faces(), _variables(), (THEME / "deck.css").read_text(encoding="utf-8")])
+def _own_styles() -> str:
+    return "\n".join([*_font_faces(), _variables(), _read(THEME / "deck.css")])
 
 
 def _font_faces() -> Iterable[str]:
@@ -157,8 +168,5 @@ def _variables() -> str:
     return f":root {{ {' '.join(rows)} }}"
 
 
-def _scripts() -> str:
-    reveal = fonts.MODULES / "reveal.js" / "dist"
-    paths = (reveal / "reveal.js", reveal / "plugin" / "notes.js", THEME / "deck.js")
-    # A script inside a page ends at the first closing tag, wherever it stands.
-    return "\n".join(path.read_text(encoding="utf-8").replace("</script", "<\\/script") for path in paths)
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")

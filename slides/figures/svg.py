@@ -23,8 +23,8 @@ class TooWide(ValueError):
 class Drawing:
     """One figure. Coordinates are pixels, y runs downward, (0, 0) is the upper left corner of the figure's card."""
 
-    def __init__(self, width: float, height: float):
-        self.width, self.height = width, height
+    def __init__(self, width: float, height: float, name: str = "figure"):
+        self.width, self.height, self.name = width, height, name
         self.parts: list[str] = []
         self.sources: list[str] = []
         self._gradients = 0
@@ -102,7 +102,7 @@ class Drawing:
     def gradient(self, top: str, bottom: str, top_opacity: float = 1, bottom_opacity: float = 1) -> str:
         """A vertical gradient; what it returns goes where a fill goes."""
         self._gradients += 1
-        name = f"gradient-{id(self):x}-{self._gradients}"
+        name = f"{self.name}-gradient-{self._gradients}"
         self.parts.append(
             f'<defs><linearGradient id="{name}" x1="0" y1="0" x2="0" y2="1"><stop offset="0" stop-color="{top}" '
             f'stop-opacity="{top_opacity}"/><stop offset="1" stop-color="{bottom}" stop-opacity="{bottom_opacity}"/>'
