@@ -87,7 +87,7 @@ def test_the_deck_names_every_fault_at_once(tmp_path):
     for path in sorted(deck.CONTENT.glob("*.md"))[:3]:
         (tmp_path / path.name).write_text(path.read_text(encoding="utf-8").replace('"', "", 2), encoding="utf-8")
     (tmp_path / "03-again.md").write_text("nothing", encoding="utf-8")
-    with pytest.raises(deck.DeckError, match="03-again.md: must begin with front matter"):
+    with pytest.raises(deck.DeckError, match=r"03-again\.md: must begin with front matter"):
         deck.read_deck(tmp_path)
 
 
