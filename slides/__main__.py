@@ -13,7 +13,7 @@ from pathlib import Path
 
 from course_helpers.labs.records import write_text
 
-from . import checks, deck, drafts, export, powerpoint, watch
+from . import checks, deck, drafts, export, powerpoint, previews, watch
 from .browser import NoBrowser
 from .page import build_handout, build_page
 
@@ -28,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("build")
     commands.add_parser("page")
+    commands.add_parser("previews")
     commands.add_parser("watch")
     pictures = commands.add_parser("pictures")
     pictures.add_argument("numbers", nargs="*", type=int, help="slides; all without")
@@ -90,6 +91,12 @@ def _check(chosen: argparse.Namespace) -> None:
     _say(f"{len(slides)} slides, no faults")
 
 
+def _previews(_: argparse.Namespace) -> None:
+    _page(_)
+    for path in previews.write_previews(PAGE):
+        _say(f"{path.name:20} {path.stat().st_size / 1e6:6.1f} MB")
+
+
 def _say(message: str) -> None:
     print(message, file=sys.stderr)
 
@@ -100,6 +107,7 @@ RUN = {
     "pictures": _pictures,
     "draft": _draft,
     "check": _check,
+    "previews": _previews,
     "watch": lambda _: watch.watch(PAGE),
 }
 

@@ -12,7 +12,7 @@ BUILD, PREVIEWS = ROOT / "animations" / "build", ROOT / "animations" / "previews
 
 @dataclass(frozen=True)
 class Film:
-    """One film: its files, and its sections as dictionaries with `name`, `start`, `end` (seconds) and `stage`."""
+    """One film: its files, and its sections: `name`, `start` and `end` (seconds), `stage` of the storyboard or None."""
 
     video: Path
     poster: Path
@@ -26,9 +26,13 @@ def find(asset: str) -> Film:
     for folder in (BUILD, PREVIEWS):
         files = [folder / f"{stem}{ending}" for ending in (".mp4", ".png", ".vtt", ".json")]
         if all(path.is_file() for path in files):
-            story = json.loads(files[3].read_text(encoding="utf-8"))
-            return Film(*files[:3], sections=story["sections"])
+            sections = json.loads(files[3].read_text(encoding="utf-8"))
+            return Film(*files[:3], sections=[_section(**section) for section in sections])
     raise FileNotFoundError(f"no film {stem}.mp4 with poster, captions and sections. Next step: make animations")
+
+
+def _section(name: str, start: float, seconds: float, stage: int | None, **_: object) -> dict[str, object]:
+    return {"name": name, "start": start, "end": round(start + seconds, 3), "stage": stage}
 
 
 def markup(film: Film, alt: str) -> str:
