@@ -103,7 +103,9 @@ def _labels(axes: Axes, loads: Mapping[str, Any], model: float) -> None:
     peak = {way: load["peak_mb"] for way, load in loads.items()}
     summit = max(series(loads["naive"], "private"), key=lambda point: point[1])
     x, y = axes.x(summit[0]), axes.y(summit[1])
-    draw.text(x - 30, y - 18, f"naive: {peak['naive']:.0f} MiB, {peak['naive'] / model:.1f} models", 23, 700, NAVY, "end")
+    draw.text(
+        x - 30, y - 18, f"naive: {peak['naive']:.0f} MiB, {peak['naive'] / model:.1f} models", 23, 700, NAVY, "end"
+    )
     draw.marker(x, y - 24, 1)
     draw.marker(x + 34, axes.y(1.4 * model), 6)
     draw.text(axes.x(0.94), axes.bottom - 40, "a new model is filled with", 17, 400, NAVY, "end")

@@ -97,7 +97,9 @@ def _remarks(drawing: Drawing, cases: list[Case], milliseconds: dict[str, float]
     """What is to be said about single sieves, in the room that the stream leaves beside the heaps."""
     height = {layer: FIRST + number * STEP - 20 for number, layer in enumerate(LAYERS)}
     changed = sum(not case.in_code for case in cases)
-    drawing.text(LEFT + 16, height["files"], f"with the card's hashes, all {changed} changed files stop here", 17, 600, GOLD_INK)
+    drawing.text(
+        LEFT + 16, height["files"], f"with the card's hashes, all {changed} changed files stop here", 17, 600, GOLD_INK
+    )
 
     early = milliseconds["files"] + milliseconds["shapes"]
     drawing.marker(LEFT + 28, height["shapes"] - 6, 11)
