@@ -9,7 +9,6 @@ from course_helpers.palette import (
     CHARCOAL,
     GOLD,
     GOLD_INK,
-    HAIRLINE,
     MUTED,
     NAVY,
     NAVY_TINT,
@@ -27,7 +26,7 @@ TITLE = 44
 MAP_LEFT, MAP_TOP, CELL, ROW = 118, 214, 62, 45
 ROUTER_TOP, ROUTER_HEIGHT, WHOLE = 66, 38, 124  # WHOLE: width of a ribbon that all tokens take
 SQUARES_LEFT, SQUARES_TOP, SIDE, GAP = 684, 96, 172, 36  # SIDE: of the largest model's square
-RIBBON = "#B9C7DA"  # navy, thinned
+THIN = 0.32  # opacity of the other ribbons
 DENSE = 0.45  # opacity of a square that is used whole: the eye shall go to the one that is not
 TABLE_TOP, TABLE_ROW, BAR_LEFT, BAR = 480, 40, 216, 270
 COLUMNS = {"vectors": 708, "cache bytes": 888, "texts": 1064}
@@ -61,7 +60,8 @@ def draw_router(drawing: Drawing, shares: list[float], asked: int) -> None:
     start, best = left, busiest(shares, asked)
     for expert, share in enumerate(shares):
         width = share * WHOLE
-        ribbon(drawing, start, middle_of(expert) - width / 2, width, GOLD if expert in best else RIBBON)
+        look = (GOLD, 1) if expert in best else (NAVY, THIN)
+        ribbon(drawing, start, middle_of(expert) - width / 2, width, *look)
         start += width
         ink = GOLD_INK if expert in best else MUTED
         drawing.text(middle_of(expert), MAP_TOP - 7, str(expert), 17, 650, ink, "middle")
@@ -69,7 +69,7 @@ def draw_router(drawing: Drawing, shares: list[float], asked: int) -> None:
     drawing.text(MAP_LEFT - 14, MAP_TOP - 7, "expert", 17, 400, MUTED, "end")
 
 
-def ribbon(drawing: Drawing, top: float, bottom: float, width: float, fill: str) -> None:
+def ribbon(drawing: Drawing, top: float, bottom: float, width: float, fill: str, opacity: float) -> None:
     """A band of constant width that bends from `top` at the router to `bottom` above the map."""
     high, low = ROUTER_TOP + ROUTER_HEIGHT, MAP_TOP - 26
     bend = (high + low) / 2
@@ -79,14 +79,24 @@ def ribbon(drawing: Drawing, top: float, bottom: float, width: float, fill: str)
         fill=fill,
         stroke=WHITE,
         line=1.5,
+        opacity=opacity,
     )
 
 
-def shade(part: float) -> str:
-    """From white to navy. In the middle it jumps over the shades on which no text can be read."""
-    part = part * 0.8 if part <= 0.55 else 0.72 + (part - 0.55) / 0.45 * 0.28
-    mixed = (round(int(WHITE[i : i + 2], 16) * (1 - part) + int(NAVY[i : i + 2], 16) * part) for i in (1, 3, 5))
-    return "#" + "".join(f"{channel:02X}" for channel in mixed)
+def shade(part: float) -> float:
+    """The opacity of navy, for a part of the largest value. It jumps over the shades on which no text can be read."""
+    return part * 0.8 if part <= 0.55 else 0.72 + (part - 0.55) / 0.45 * 0.28
+
+
+def on_white(colour: str, opacity: float) -> str:
+    """The colour that is seen."""
+    channels = (int(WHITE[i : i + 2], 16) * (1 - opacity) + int(colour[i : i + 2], 16) * opacity for i in (1, 3, 5))
+    return "#" + "".join(f"{round(channel):02X}" for channel in channels)
+
+
+def ink_on(opacity: float) -> str:
+    """The text that is read best on so much navy."""
+    return max((WHITE, CHARCOAL), key=lambda ink: contrast(ink, on_white(NAVY, opacity)))
 
 
 def draw_map(drawing: Drawing, usage: list[list[float]], asked: int) -> None:
@@ -96,12 +106,11 @@ def draw_map(drawing: Drawing, usage: list[list[float]], asked: int) -> None:
         y = MAP_TOP + layer * ROW
         drawing.text(MAP_LEFT - 14, y + ROW / 2 + 6, f"layer {layer}", 17, 400, MUTED, "end")
         for expert, share in enumerate(shares):
-            fill, x = shade(share / most), middle_of(expert) - CELL / 2
-            ink = max((WHITE, CHARCOAL), key=lambda colour, fill=fill: contrast(colour, fill))
-            drawing.rect(x + 2, y + 2, CELL - 4, ROW - 4, fill, HAIRLINE, 6, 1)
+            opacity, x = shade(share / most), middle_of(expert) - CELL / 2
+            drawing.rect(x + 2, y + 2, CELL - 4, ROW - 4, NAVY, radius=6, opacity=opacity)
             if expert in busiest(shares, asked):
                 drawing.rect(x + 3, y + 3, CELL - 6, ROW - 6, "none", GOLD, 5, 4)
-            drawing.text(x + CELL / 2, y + ROW / 2 + 6, f"{share:.0%}", 17, 600, ink, "middle")
+            drawing.text(x + CELL / 2, y + ROW / 2 + 6, f"{share:.0%}", 17, 600, ink_on(opacity), "middle")
     text = f"share of all tokens; even would be {asked / len(usage[0]):.0%}. Gold: a layer's busiest {asked}"
     drawing.text(MAP_LEFT, MAP_TOP + len(usage) * ROW + 26, text, 17, 400, MUTED)
 
