@@ -1,9 +1,11 @@
-"""Slide 23: what the chapter-5 loop measured for three families at equal settings, and what held the comparison together.
+"""Slide 23: what the chapter-5 loop measured for three families at equal settings, and what held the comparison
+together.
 
-A chart, because the lab's result is one: held-out loss against tokens seen, a thin line a seed and a thick one for their
-mean, so that the spread is seen before the difference. At the right a magnified strip of where the runs end, one mark a
-seed: the gap that is a finding and the one that asks for more seeds lie on one ruler. Below, the bridge itself: what was carried over
-unchanged is the deck between the two banks, and only what stands on the banks differs.
+A chart, because the lab's result is one: held-out loss against tokens seen, a thin line a seed and a thick one for
+their mean, so that the spread is seen before the difference. At the right a magnified strip of where the runs end,
+one mark a seed: the gap that is a finding and the one that asks for more seeds lie on one ruler. Below, the bridge
+itself: what was carried over unchanged is the deck between the two banks, and only what stands on the banks
+differs.
 """
 
 from collections.abc import Mapping, Sequence

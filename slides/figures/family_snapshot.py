@@ -1,9 +1,10 @@
-"""Slide 9: three families as numbers. One row a released size: its plan of layers, its key/value heads, the parameters at
-work on one token, and on a common scale what its weights need and what they need with a cache of 32,768 tokens.
+"""Slide 9: three families as numbers. One row a released size: its plan of layers, its key/value heads, the parameters
+at work on one token, and on a common scale what its weights need and what they need with a cache of 32,768 tokens.
 
-A scale and no cards, because the slide's question is one of size: does it fit, and what does a long text add? The scale is
-logarithmic (sizes span a factor of 900), so weights and total are two dots and the cache is the way between them. The
-plan of layers stands beside it because it explains that way: layers that keep a window only hardly lengthen it.
+A scale and no cards, because the slide's question is one of size: does it fit, and what does a long text add? The
+scale is logarithmic (sizes span a factor of 900), so weights and total are two dots and the cache is the way
+between them. The plan of layers stands beside it because it explains that way: layers that keep a window only
+hardly lengthen it.
 """
 
 from collections.abc import Iterator
