@@ -70,7 +70,7 @@ def stairs(ledger: list[dict]) -> list[Stair]:
     for stage in ledger:
         rows = (*rows, stage["checks"])
         part, _, name = stage["name"].partition(": ")
-        change = f"{stage['change']:+,}".replace("-", "−") if stage["change"] else "0"
+        change = f"{stage['change']:+,}".replace("-", "−") if stage["change"] else "± 0"
         built.append(
             Stair(part if name else "baseline", name or part, change if name else "", rows, GOLD if name else SLATE)
         )
@@ -110,7 +110,7 @@ def step(drawing: Drawing, stair: Stair, x: float, width: float, end: bool) -> N
             drawing.tick(x + (place + 0.5) * width / count, y, 11, SOUND if newest else SLATE, 2.6 if newest else 1.6)
     drawing.rect(x, stair.top - 3, width, 6, stair.edge, None, 0)
     lines = [(stair.part, 16, 500, MUTED), (stair.name, 20, 700 if end else 650, NAVY)]
-    lines += [(stair.change, 17, 600, GOLD_INK if stair.change != "0" else MUTED)] if stair.change else []
+    lines += [(stair.change, 17, 600, GOLD_INK if stair.change != "± 0" else MUTED)] if stair.change else []
     y = stair.top - 14
     for words, size, weight, ink in reversed(lines):
         drawing.text(x + 10, y, words, size, weight, ink, fit=width - 12)
