@@ -20,7 +20,7 @@ from course_helpers.palette import (
     SKY_INK,
     SLATE,
     WHITE,
-)  # fmt: skip
+)
 
 from ..fonts import wrap
 from . import figure

@@ -22,7 +22,7 @@ from course_helpers.palette import (
     SKY_TINT,
     SLATE,
     WHITE,
-)  # fmt: skip
+)
 
 from ..deck import CONTENT, read_source
 from . import figure
@@ -42,7 +42,7 @@ LINES = {
 #: lab -> where it stands, from left to right in run order
 STATIONS = {
     "M9-LAB-01": 338, "M9-LAB-APP-A": 400, "M9-CODE-01": 464, "M9-LAB-02": 480, "M9-LAB-03": 553, "M9-LAB-04": 566,
-    "M9-LAB-05": 592, "M9-LAB-06": 631, "M9-LAB-07": 656, "M9-LAB-08": 678, "M9-LAB-09": 764, "M9-CODE-02": 786,
+    "M9-LAB-05": 592, "M9-LAB-06": 628, "M9-LAB-07": 656, "M9-LAB-08": 678, "M9-LAB-09": 764, "M9-CODE-02": 786,
     "M9-LAB-APP-B": 984, "M9-LAB-APP-C": 1050,
 }  # fmt: skip
 TOP, PITCH, BUNDLE = 106.0, 62.0, 13.0  # first line, distance of lines, distance where they run together
@@ -177,8 +177,8 @@ def _no_transfer(drawing: Drawing) -> None:
     drawing.line(x, above, x, below, ALARM, 3, dash="6 5")
     drawing.circle(x, (above + below) / 2, 15, WHITE)
     drawing.cross(x, (above + below) / 2, 17, ALARM, 4)
-    drawing.text(x + 58, above + 27, "no change: q_proj is", 17, 600, ALARM)
-    drawing.text(x + 58, above + 48, f"{shapes[0]}, {shapes[1]}", 17, 400, ALARM)
+    drawing.text(x + 56, above + 27, "no change: q_proj is", 17, 600, ALARM)
+    drawing.text(x + 56, above + 48, f"{shapes[0]}, {shapes[1]}", 17, 400, ALARM)
     drawing.marker(x + 35, (above + below) / 2, 9)
 
 
