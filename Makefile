@@ -33,7 +33,7 @@ endif
 	film-tools system-packages clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: $(READY) ## execute every lab in order and show its validation checkpoints
 	@$(VENV_PYTHON) -m course_helpers.labs run $(LABS)

@@ -94,6 +94,10 @@ class _Shown:
         return dict(line.split(": ", 1) for line in self._slide.sections["Central Text"])
 
     @property
+    def central_title_html(self) -> str:
+        return _title(self.central["Title"])
+
+    @property
     def lab_path(self) -> str:
         lab = self._slide.anchor.lab
         labs = {found.id: found for found in find_labs()}

@@ -52,7 +52,7 @@ def test_only_what_is_missing_or_too_old_is_installed():
 def test_nothing_of_the_notebook_server_and_the_tests_is_asked_for():
     needs = names(colab.needs_of(REQUIREMENTS))
     assert {"torch", "transformers", "tiktoken", "matplotlib"} <= set(needs)
-    assert not {"jupyterlab", "nbval", "ruff", "selenium", "ipykernel"} & set(needs)
+    assert not {"jupyterlab", "nbval", "ruff", "playwright", "ipykernel"} & set(needs)
 
 
 def test_pip_is_told_to_keep_torch_and_numpy():

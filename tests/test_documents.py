@@ -12,7 +12,7 @@ from course_helpers.labs.order import RUN_ORDER, find_labs
 from tests.bundled import FOLDERS
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("README.md", "runbook.md", "CONTRIBUTING.md")
+DOCUMENTS = ("README.md", "runbook.md", "CONTRIBUTING.md", "slides/README.md")
 texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
 LABS = find_labs(ROOT / "notebooks")
 
@@ -20,14 +20,15 @@ LABS = find_labs(ROOT / "notebooks")
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_lead_somewhere(name):
     targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", texts[name])
-    missing = [target for target in targets if "://" not in target and not (ROOT / target).exists()]
+    folder = (ROOT / name).parent
+    missing = [target for target in targets if "://" not in target and not (folder / target).exists()]
     assert missing == []
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_commands_exist(name):
-    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    named = set(re.findall(r"(?:^|`|=hub )make ([a-z-]+)", texts[name], flags=re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9-]+):.*##", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = set(re.findall(r"(?:^|`|=hub )make ([a-z0-9-]+)", texts[name], flags=re.MULTILINE))
     assert named and named <= targets
 
 

@@ -1,7 +1,7 @@
 """A lab, as a learner meets it: opened in JupyterLab by a real browser, run from first to last cell, and looked at.
 
 One lab is enough for every run of the tests; ``COURSE_BROWSER_LABS=all make test`` takes all of them, and a list of ids
-those. Needs Chromium and its driver (``make system-packages``); continuous integration has them and may not skip this.
+those. Needs Chromium (``make system-packages``); continuous integration has it and may not skip this.
 """
 
 import json
@@ -20,34 +20,30 @@ import pytest
 from course_helpers.labs.order import find_labs, select_labs
 from course_helpers.labs.pair import read_source
 from course_helpers.labs.runbook import checkpoint_names
+from slides import browser
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-DRIVER = shutil.which("chromedriver")
+CHROMIUM = next((path for path in map(shutil.which, browser.NAMES) if path), None)
 WANTED = os.environ.get("COURSE_BROWSER_LABS", "M9-CODE-01")
 LABS = select_labs(find_labs(), [] if WANTED == "all" else WANTED.split())
 PATIENCE = 240  # seconds: a busy machine starts a server and a kernel slowly
 PICTURES = Path(__file__).resolve().parents[2] / "screenshots"
 
 pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER) and not os.environ.get("CI"),
-    reason="needs Chromium and chromedriver: make system-packages",
+    not CHROMIUM and not os.environ.get("CI"), reason="needs Chromium: make system-packages"
 )
 
 # What the page is asked; expose_app_in_browser gives it JupyterLab's own object.
-KERNEL = """
-const panel = window.jupyterapp?.shell.currentWidget;
-return panel?.sessionContext?.session?.kernel?.status ?? "none";
-"""
-# Started, and then asked about: the driver's own patience with one question ends after two minutes.
-RUN_ALL = """
-window.outcome = null;
-const run = window.jupyterapp.commands.execute("notebook:run-all-cells");
-run.then(() => { window.outcome = "done"; }, error => { window.outcome = String(error); });
-"""
-OUTCOME = "return window.outcome;"
-SHUT_DOWN = "window.jupyterapp.shell.currentWidget.sessionContext.shutdown();"
-CELLS = "return JSON.stringify(window.jupyterapp.shell.currentWidget.content.model.toJSON().cells);"
-FOLDED = "return window.jupyterapp.shell.currentWidget.content.widgets.filter(cell => cell.inputHidden).length;"
+KERNEL = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status ?? 'none'"
+# Started, and then asked about: a question that is answered after minutes would hold everything else up.
+RUN_ALL = """() => {
+    window.outcome = null;
+    const run = window.jupyterapp.commands.execute("notebook:run-all-cells");
+    run.then(() => { window.outcome = "done"; }, error => { window.outcome = String(error); });
+}"""
+OUTCOME = "() => window.outcome"
+SHUT_DOWN = "() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"
+CELLS = "() => JSON.stringify(window.jupyterapp.shell.currentWidget.content.model.toJSON().cells)"
+FOLDED = "() => window.jupyterapp.shell.currentWidget.content.widgets.filter(cell => cell.inputHidden).length"
 
 
 def wait_for(what, question, patience=PATIENCE):
@@ -101,30 +97,25 @@ def jupyterlab(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser():
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
+def page():
+    from playwright.sync_api import sync_playwright
 
-    assert CHROMIUM and DRIVER, "continuous integration needs Chromium and chromedriver: make system-packages"
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1000"):
-        options.add_argument(argument)
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=browser.chromium(), args=browser.ARGUMENTS)
+        yield running.new_page(viewport={"width": 1400, "height": 1000})
+        running.close()
 
 
 @pytest.mark.parametrize("lab", LABS, ids=lambda lab: lab.id)
-def test_a_lab_opens_and_runs_in_jupyterlab(lab, jupyterlab, browser):
-    browser.get(f"{jupyterlab}/lab/tree/{lab.notebook.name}?reset")
-    wait_for("an idle kernel", lambda: browser.execute_script(KERNEL) == "idle")
-    browser.execute_script(RUN_ALL)
-    wait_for("the last cell", lambda: browser.execute_script(OUTCOME) is not None)
-    assert browser.execute_script(OUTCOME) == "done"
-    cells = json.loads(browser.execute_script(CELLS))
+def test_a_lab_opens_and_runs_in_jupyterlab(lab, jupyterlab, page):
+    page.goto(f"{jupyterlab}/lab/tree/{lab.notebook.name}?reset")
+    wait_for("an idle kernel", lambda: page.evaluate(KERNEL) == "idle")
+    page.evaluate(RUN_ALL)
+    wait_for("the last cell", lambda: page.evaluate(OUTCOME) is not None)
+    assert page.evaluate(OUTCOME) == "done"
+    cells = json.loads(page.evaluate(CELLS))
     PICTURES.mkdir(parents=True, exist_ok=True)
-    browser.save_screenshot(str(PICTURES / f"{lab.id}.png"))
+    page.screenshot(path=PICTURES / f"{lab.id}.png")
 
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     outputs = [output for cell in code for output in cell["outputs"]]
@@ -135,5 +126,5 @@ def test_a_lab_opens_and_runs_in_jupyterlab(lab, jupyterlab, browser):
     assert shown.count("VALIDATION CHECKPOINT") >= expected > 0
     assert "| FAILED" not in shown
     solutions = [cell for cell in read_source(lab).cells if "solution" in cell.metadata.get("tags", [])]
-    assert browser.execute_script(FOLDED) == len(solutions) > 0
-    browser.execute_script(SHUT_DOWN)
+    assert page.evaluate(FOLDED) == len(solutions) > 0
+    page.evaluate(SHUT_DOWN)
