@@ -1,11 +1,12 @@
 """Slide 6: what a process holds while it loads the same model, moment by moment, in four ways.
 
-The naive way is the mountain, the streamed way the plateau: everything above the dashed line of one model is memory that
+The naive way is the mountain, the streamed way the plateau: everything above the line of one model is memory that
 nobody needs afterwards. A machine with room for one and a half models could run the model and still not load it. The
 right-hand panel shows that the two levels stay in proportion at the size of released models.
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from course_helpers.palette import (
@@ -65,7 +66,7 @@ def series(load: Mapping[str, Any], kind: str) -> list[Point]:
 
 def crossing(points: list[Point], level: float) -> float:
     """The first moment at which the curve is at a level."""
-    for (before, low), (after, high) in zip(points, points[1:], strict=False):
+    for (before, low), (after, high) in pairwise(points):
         if low <= level < high:
             return before + (after - before) * (level - low) / (high - low)
     raise ValueError(f"the curve never rises to {level:g}")

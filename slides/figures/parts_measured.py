@@ -7,6 +7,8 @@ from typing import Any
 from .numbers import BENCHMARKS, RESULTS, measured
 from .svg import Drawing
 
+#: Records that are not a lab's, and what they are called under a figure.
+TITLES = {"loading": "benchmark of loading", "planning": "benchmark of planning", "run": "the run of all labs"}
 FOLDERS: Mapping[str, Path] = {"loading": BENCHMARKS, "planning": BENCHMARKS}
 
 
@@ -29,4 +31,7 @@ def short(labs: list[str]) -> str:
     """`M9-LAB-02, 03, 04`: labs as a list that says once what all of them share."""
     prefix = "M9-LAB-"
     first, *others = labs
-    return ", ".join([first, *(name.removeprefix(prefix) if first.startswith(prefix) else name for name in others)])
+    return ", ".join(
+        [TITLES.get(first, first)]
+        + [TITLES.get(name) or (name.removeprefix(prefix) if first.startswith(prefix) else name) for name in others]
+    )

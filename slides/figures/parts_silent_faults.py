@@ -1,4 +1,4 @@
-"""The table of silent faults (`tests/silent_faults/README.md`) as data: which layer stops which fault in which family."""
+"""The table of silent faults (`tests/silent_faults/README.md`) as data: who stops which fault in which family."""
 
 import re
 from dataclasses import dataclass

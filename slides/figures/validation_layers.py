@@ -2,7 +2,7 @@
 
 A grain is one silent fault in one family's checkpoint: it loads, runs and writes. All of them are poured in at the top;
 each sieve keeps the grains that its layer is the first to notice, and the stream below it is narrower by just those. A
-strip of grains has the same density everywhere, so that widths and areas can be compared. Nothing is left at the bottom.
+strip of grains has the same density everywhere, so widths and areas can be compared. Nothing is left at the bottom.
 """
 
 from course_helpers.palette import CHARCOAL, GOLD, GOLD_INK, MONO, MUTED, NAVY, SLATE, SOUND, WHITE
