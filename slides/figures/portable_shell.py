@@ -117,7 +117,7 @@ def _shell(drawing: Drawing) -> None:
     _shadow(drawing, CENTRE, SHELL)
     drawing.circle(x, y, SHELL, WHITE, HAIRLINE, 1.5)
     drawing.circle(x, y, (SHELL + CORE) / 2, "none", NAVY_TINT, SHELL - CORE - 8)
-    drawing.circle(x, y, CORE, drawing.gradient(NAVY, NAVY, 0.95))
+    drawing.circle(x, y, CORE, NAVY)
     for dock in DOCKS:
         drawing.polygon([dock.at(*corner) for corner in _block(CORE + 2, SHELL + 6, 25)], NAVY)
     drawing.text(x, y - 66, "ONE SHELL", 19, 700, GOLD, "middle", spacing=2.4)
