@@ -57,11 +57,6 @@ def handoff_artifacts(drawing: Drawing) -> None:
     _outcome(drawing, found)
 
 
-def refused(found: Mapping[str, Any], spoilt: str) -> str:
-    """The file that the refusal of a spoilt copy names."""
-    return found["refused"][spoilt].split()[0]
-
-
 def rhombus(y: float, grow: float = 0) -> list[Point]:
     """A plate seen from above: right, front, left, back."""
     wide, deep = HALF_WIDTH + grow, HALF_DEPTH + grow * HALF_DEPTH / HALF_WIDTH
@@ -102,17 +97,17 @@ def _plate(drawing: Drawing, y: float, plate: Sequence[str | None], found: Mappi
     drawing.text(NAMES, y + 22, file, 16, 400, MUTED, family=MONO)
     if key in SEEN:
         _seen(drawing, y, SEEN[key](found))
-    if spoilt:
-        _refusal(drawing, y, spoilt, refused(found, spoilt))
+    if spoilt in found["refused"]:
+        _refusal(drawing, y, spoilt)
 
 
-def _refusal(drawing: Drawing, y: float, spoilt: str, file: str) -> None:
+def _refusal(drawing: Drawing, y: float, spoilt: str) -> None:
     """A spoilt copy of the plate, and that it was not loaded."""
     width = PANEL - 16 - REFUSED
     drawing.rect(REFUSED, y - 26, width, 54, ALARM_TINT, ALARM, 10, 1.5)
     drawing.cross(REFUSED + 20, y - 8, 12, ALARM)
     drawing.text(REFUSED + 36, y - 2, SPOILT[spoilt], 16, 600, ALARM, fit=width - 38)
-    drawing.text(REFUSED + 36, y + 19, "refused, by name" if file else "", 16, 400, CHARCOAL)
+    drawing.text(REFUSED + 36, y + 19, "refused, by name", 16, 400, CHARCOAL)
 
 
 def examined(found: Mapping[str, Any]) -> int:
