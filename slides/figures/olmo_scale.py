@@ -1,4 +1,4 @@
-"""Slide 22: how tall a machine must be for OLMo 3 7B and 32B.
+"""Slide 22: how tall a machine must be for Olmo 3 7B and 32B.
 
 Models and machines stand side by side on one measuring rule, as people do before a roller coaster: a line runs from the
 top of each model across all machines, and whoever reaches it may run that model. Memory is stacked in modules of 8 GB;
@@ -35,7 +35,7 @@ TOP_GB, TOP, FLOOR = 90, 88, 500
 RULE, RULE_WIDTH = 66, 24
 COLUMNS, COLUMN = {"7B": 132, "32B": 246}, 72
 FIRST, STEP, WIDE = 352, 80, 54  # machines
-NAMES, ROWS = FLOOR + 27, {"7B": 586, "32B": 626}
+NAMES, ROWS, RULED = FLOOR + 27, {"7B": 586, "32B": 626}, 206
 INK = {"7B": NAVY, "32B": GOLD_INK}
 PARTS = (("weights", NAVY), ("KV cache", GOLD), ("program, activations", SLATE))
 
@@ -51,7 +51,7 @@ def olmo_scale(drawing: Drawing) -> None:
         draw_model(drawing, size, choice, long[size].peak)
     draw_key(drawing)
     draw_remark(drawing, long)
-    computed(drawing, f"planner and presets, OLMo 3 in bfloat16, {SHORT:,} tokens; machines by data sheet")
+    computed(drawing, f"planner, Olmo 3 in bfloat16, {SHORT:,} tokens; machines by data sheet")
 
 
 def needs(tokens: int) -> dict[str, Choice]:
@@ -103,7 +103,7 @@ def draw_model(drawing: Drawing, size: str, choice: Choice, long: int) -> None:
         middle, level(memory["weights"] / GB / 2) + 6, f"{memory['weights'] / GB:.1f}", 18, 650, WHITE, "middle"
     )
     drawing.text(middle, level(long / GB) - 9, f"{long / GB:.1f}", 18, 650, INK[size], "middle")
-    drawing.text(middle, NAMES, "OLMo 3", 17, 400, MUTED, "middle")
+    drawing.text(middle, NAMES, "Olmo 3", 17, 400, MUTED, "middle")
     drawing.text(middle, NAMES + 23, size, 20, 700, NAVY, "middle")
 
 
@@ -124,7 +124,7 @@ def draw_machines(drawing: Drawing, peaks: dict[str, int]) -> None:
                 drawing.cross(middle, y, 13, ALARM, 3)
     for line, (size, y) in zip(("gold ring: the", "smallest that does"), ROWS.items(), strict=True):
         drawing.text(32, y + 6, line, 16.5, 400, MUTED)
-        drawing.line(32, y - 20, drawing.width - 28, y - 20)
+        drawing.line(RULED if y == ROWS["32B"] else 32, y - 20, drawing.width - 28, y - 20)
         drawing.text(FIRST - 14, y + 6, f"runs the {size}", 18, 600, INK[size], "end")
 
 
@@ -134,7 +134,7 @@ def draw_modules(drawing: Drawing, middle: float, machine: Machine, sizes: int) 
     usable, left = machine.memory / GB, middle - WIDE / 2
     if installed(machine) > usable:
         top = level(installed(machine))
-        drawing.rect(left, top, WIDE, FLOOR - top, WHITE, SLATE, 3, 1.5, "3 3")
+        drawing.rect(left + 1, top, WIDE - 2, level(usable) - top, WHITE, SLATE, 3, 1.5, "3 3")
         if sizes:  # said once, where there is room
             drawing.text(middle, top - 30, "left to", 16, 400, MUTED, "middle")
             drawing.text(middle, top - 10, "the system", 16, 400, MUTED, "middle")

@@ -111,7 +111,7 @@ def draw_map(drawing: Drawing, usage: list[list[float]], asked: int) -> None:
             if expert in busiest(shares, asked):
                 drawing.rect(x + 3, y + 3, CELL - 6, ROW - 6, "none", GOLD, 5, 4)
             drawing.text(x + CELL / 2, y + ROW / 2 + 6, f"{share:.0%}", 17, 600, ink_on(opacity), "middle")
-    text = f"share of all tokens; even would be {asked / len(usage[0]):.0%}. Gold: a layer's busiest {asked}"
+    text = f"share of tokens; even would be {asked / len(usage[0]):.0%}. Gold: the busiest {asked}"
     drawing.text(MAP_LEFT, MAP_TOP + len(usage) * ROW + 26, text, 17, 400, MUTED)
 
 
