@@ -69,6 +69,12 @@ class Broken:
     part: str
     says: str
 
+    @property
+    def verdict(self) -> str:
+        """The line of the list that does not hold, or the error that came before any line."""
+        line = self.says.partition(" (")[0]
+        return f"fails: {line}" if line in PARTS[self.part][1] else line
+
 
 def broken_copies() -> list[Broken]:
     """What the executed lab printed of its broken copies. Raises ValueError where one of them passed."""
@@ -103,4 +109,4 @@ def _broken(drawing: Drawing, copies: list[Broken]) -> None:
         x = LEFT + 24 + place * step
         drawing.cross(x + 8, top + 30, 15, ALARM, 4)
         drawing.text(x + 28, top + 36, BROKEN[row.copy], 19, 650, ALARM)
-        drawing.text(x + 28, top + 64, f"stopped by the {PARTS[row.part][0].lower()}", 17, 400, CHARCOAL)
+        drawing.text(x + 28, top + 64, row.verdict, 17, 400, CHARCOAL, fit=step - 36)

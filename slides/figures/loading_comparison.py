@@ -21,7 +21,7 @@ from course_helpers.palette import (
     NAVY,
     SOFT_GREY,
     SOUND,
-)  # fmt: skip
+)
 
 from . import figure
 from .numbers import ROOT

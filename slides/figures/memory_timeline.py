@@ -22,7 +22,7 @@ from course_helpers.palette import (
     SKY_INK,
     SLATE,
     SOFT_GREY,
-)  # fmt: skip
+)
 
 from . import figure
 from .axes import Axes

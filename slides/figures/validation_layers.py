@@ -41,7 +41,9 @@ def validation_layers(drawing: Drawing) -> None:
         _sieve(drawing, layer, y, number, columns(len(cases)))
         _kept(drawing, caught, falling, y)
         falling -= caught
-        drawing.text(COUNTS, y - 8, str(caught), 30, 700, NAVY if caught else MUTED, "end")
+        most = caught == max(stopped(cases).values())
+        ink = GOLD_INK if most else NAVY if caught else MUTED
+        drawing.text(COUNTS, y - 8, str(caught), 38 if most else 30, 700, ink, "end")
         drawing.text(TIMES, y - 8, f"{milliseconds[layer]:,.0f} ms", 19, 500, MUTED, "end")
     _remarks(drawing, cases, milliseconds)
     _result(drawing, falling, len(cases))
@@ -112,7 +114,7 @@ def _remarks(drawing: Drawing, cases: list[Case], milliseconds: dict[str, float]
 
     kept = LEFT + columns(stopped(cases)["baseline"]) * PITCH
     drawing.marker(kept + 28, height["baseline"] - 6, 12)
-    drawing.text(kept + 54, height["baseline"], "what now?", 17, 400, CHARCOAL)
+    drawing.text(kept + 54, height["baseline"], "troubleshoot", 17, 400, CHARCOAL)
 
 
 def _result(drawing: Drawing, left: int, cases: int) -> None:
