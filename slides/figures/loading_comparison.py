@@ -48,7 +48,7 @@ BAR, THICK = 216, 26  # the longest bar, and how thick all are
 @figure
 def loading_comparison(drawing: Drawing) -> None:
     records = measured_together(drawing, LAB, "run")
-    drawing.source("last two columns: the notebook, section 9")
+    drawing.source("right: the notebook, section 9")
     lab = records[LAB]
     roads = lab["roads"]
     _shade(drawing, len(roads))

@@ -8,7 +8,7 @@ from .numbers import BENCHMARKS, RESULTS, measured
 from .svg import Drawing
 
 #: Records that are not a lab's, and what they are called under a figure.
-TITLES = {"loading": "benchmark of loading", "planning": "benchmark of planning", "run": "the run of all labs"}
+TITLES = {"loading": "benchmark of loading", "planning": "benchmark of planning", "run": "the labs' run"}
 FOLDERS: Mapping[str, Path] = {"loading": BENCHMARKS, "planning": BENCHMARKS}
 
 
