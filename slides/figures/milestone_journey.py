@@ -4,7 +4,6 @@ A flag is a promise kept: it shows the figure that a lab measured for that takea
 takeaway's number in the list below, and the sun stands over what comes next.
 """
 
-import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from course_helpers.palette import (
 
 from ..fonts import text_width
 from . import figure
-from .numbers import RESULTS
+from .parts_measured import measured_together
 from .svg import Drawing, Point
 
 START, FIRST, APART, SUMMIT = 92.0, 262.0, 236.0, 1672.0  # along the road
@@ -78,17 +77,13 @@ def _artifacts(found: dict[str, Any]) -> Milestone:
 PROOFS: tuple[Callable[[dict[str, Any]], Milestone], ...] = (_roads, _stages, _peak, _families, _lines, _artifacts)
 
 
-def read_milestones() -> list[Milestone]:
+def milestones(records: dict[str, dict[str, Any]]) -> list[Milestone]:
     """One for each takeaway, from what its lab recorded."""
-    return [
-        proof(json.loads((RESULTS / f"{lab}.json").read_text(encoding="utf-8"))["results"])
-        for lab, proof in zip(LAB_OF_TAKEAWAY, PROOFS, strict=True)
-    ]
+    return [proof(records[lab]) for lab, proof in zip(LAB_OF_TAKEAWAY, PROOFS, strict=True)]
 
 
-def read_checkpoints() -> tuple[int, int]:
+def checkpoints(run: dict[str, Any]) -> tuple[int, int]:
     """How many validation checkpoints of the last full run held, and how many there are."""
-    run = json.loads((RESULTS / "run.json").read_text(encoding="utf-8"))
     passed = [checkpoint["passed"] for lab in run["labs"] for checkpoint in lab["checkpoints"]]
     return sum(passed), len(passed)
 
@@ -102,13 +97,12 @@ def height(x: float) -> float:
 @figure
 def milestone_journey(drawing: Drawing) -> None:
     """Landscape, road, flags, both ends."""
+    records = measured_together(drawing, *LAB_OF_TAKEAWAY, "run")
     _landscape(drawing)
     _road(drawing)
-    _ends(drawing)
-    for place, milestone in enumerate(read_milestones()):
+    _ends(drawing, *checkpoints(records["run"]))
+    for place, milestone in enumerate(milestones(records)):
         _milestone(drawing, FIRST + place * APART, place + 1, milestone)
-    labs = ", ".join(lab.removeprefix("M9-") for lab in LAB_OF_TAKEAWAY)
-    drawing.source(f"Measured: results of {labs}, run")
 
 
 def _landscape(drawing: Drawing) -> None:
@@ -136,8 +130,7 @@ def _road(drawing: Drawing) -> None:
     drawing.polyline(points, WHITE, 2, dash="14 12")
 
 
-def _ends(drawing: Drawing) -> None:
-    held, total = read_checkpoints()
+def _ends(drawing: Drawing, held: int, total: int) -> None:
     drawing.text(36, 66, f"{held} of {total}", 40, 600, NAVY, family=SERIF)
     drawing.text(36, 94, "checkpoints hold on the way", 18, 400, MUTED)
     x, y = START, height(START)

@@ -4,7 +4,7 @@ Above each lab stands one dot for every validation checkpoint that held there; o
 strip answers what an instructor asks before class: in which order, how long, and what must hold before going on.
 """
 
-import json
+from typing import Any
 
 from course_helpers.labs.order import STAGES
 from course_helpers.palette import (
@@ -24,7 +24,7 @@ from course_helpers.palette import (
 
 from ..fonts import wrap
 from . import figure
-from .numbers import RESULTS, measured
+from .parts_measured import measured_together
 from .svg import Drawing
 
 LEFT, RIGHT, SUMMARY = 268.0, 30.0, 36.0
@@ -33,9 +33,8 @@ ROWS, STEP, DOT = 5, 19.0, 6.5  # dots stand in columns of at most so many
 FILLS = ((NAVY, WHITE), (SKY_INK, WHITE))  # stages alternate
 
 
-def read_run() -> list[tuple[str, list[dict]]]:
-    """(stage, its labs in run order) as the last full run recorded them. Raises ValueError without one."""
-    run = json.loads((RESULTS / "run.json").read_text(encoding="utf-8"))
+def stages_of(run: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """(stage, its labs in run order) as a run recorded them. Raises ValueError where it was not of all labs."""
     if not run["complete"]:
         raise ValueError("results/run.json is not of a full run: `make run` without LABS")
     labs = {lab["lab"]: lab for lab in run["labs"]}
@@ -45,7 +44,10 @@ def read_run() -> list[tuple[str, list[dict]]]:
 @figure
 def run_order_map(drawing: Drawing) -> None:
     """Summary at the left; stages, dots, labs and minutes at the right."""
-    stages = read_run()
+    _strip(drawing, stages_of(measured_together(drawing, "run")["run"]))
+
+
+def _strip(drawing: Drawing, stages: list[tuple[str, list[dict[str, Any]]]]) -> None:
     labs = [lab for _, members in stages for lab in members]
     scale = (drawing.width - LEFT - RIGHT) / sum(lab["seconds"] for lab in labs)
     _summary(drawing, labs)
@@ -58,10 +60,9 @@ def run_order_map(drawing: Drawing) -> None:
             _lab(drawing, x, wide, lab, *FILLS[place % 2])
             x += wide
     _axis(drawing, sum(lab["seconds"] for lab in labs), scale)
-    measured(drawing, "run")
 
 
-def _summary(drawing: Drawing, labs: list[dict]) -> None:
+def _summary(drawing: Drawing, labs: list[dict[str, Any]]) -> None:
     checkpoints = [checkpoint for lab in labs for checkpoint in lab["checkpoints"]]
     held = sum(checkpoint["passed"] for checkpoint in checkpoints)
     drawing.text(SUMMARY - 4, STAGE_TOP + 76, str(held), 100, 600, NAVY, family=SERIF)
@@ -92,7 +93,7 @@ def _stage(drawing: Drawing, x: float, width: float, stage: str, last: bool) -> 
         baseline += 24
 
 
-def _lab(drawing: Drawing, x: float, width: float, lab: dict, fill: str, ink: str) -> None:
+def _lab(drawing: Drawing, x: float, width: float, lab: dict[str, Any], fill: str, ink: str) -> None:
     """Its place in the band, its seconds, and its checkpoints as columns of dots."""
     drawing.rect(x + 1.5, BAND_TOP, width - 3, BAND_HEIGHT, fill, radius=6)
     middle = x + width / 2
