@@ -9,6 +9,7 @@ hardly lengthen it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from course_helpers import FAMILIES
 from course_helpers.architectures.config import ModelConfig
@@ -27,7 +28,7 @@ from course_helpers.palette import (
 from course_helpers.planner import parts_of
 from course_helpers.planning.costs import Anatomy
 from course_helpers.planning.machines import GB, MACHINES
-from course_helpers.sizes import kv_cache_bytes, weight_bytes
+from course_helpers.sizes import kv_cache_bytes
 
 from ..fonts import text_width
 from . import figure
@@ -36,6 +37,7 @@ from .numbers import computed
 from .svg import Drawing
 
 TOKENS = 32_768
+BYTES = 2  # of a number in bfloat16
 #: Shown name, notebook folder, and the registry's names: a mixture of experts is a family of its own there.
 GROUPS = (
     ("Qwen3", "ch05/11_qwen3", ("qwen3", "qwen3_moe")),
@@ -67,13 +69,14 @@ class Row:
         return self.weights + self.cache
 
 
+@cache
 def rows(family: str) -> list[Row]:
     """The family's sizes, the smallest first; of versions that differ in training alone, the first."""
     found: dict[int, Row] = {}
     for hub_id, config in FAMILIES[family].presets.items():
         parts = parts_of(family, hub_id)
         row = Row(
-            family, size_of(hub_id), config, parts.parameters, active(parts), weight_bytes(config),
+            family, size_of(hub_id), config, parts.parameters, active(parts), parts.parameters * BYTES,
             kv_cache_bytes(config, TOKENS),
         )  # fmt: skip
         found.setdefault(row.parameters, row)
@@ -132,8 +135,8 @@ def _heads(drawing: Drawing, chart: Axes) -> None:
 
 def _band(drawing: Drawing, y: float, title: str, folder: str, tiny: str | None) -> None:
     drawing.text(BAND + 16, y + 28, title, 23, 700, NAVY)
-    drawing.text(BAND + 16, y + 48, folder, 16, 400, MUTED)
-    drawing.text(BAND + 16, y + 66, f"{tiny}", 16, 600, GOLD_INK)
+    drawing.text(BAND + 16, y + 47, folder, 16, 400, MUTED)
+    drawing.text(BAND + 16, y + 64, f"{tiny}", 16, 600, GOLD_INK)
 
 
 def _mixtures(drawing: Drawing) -> None:
@@ -184,7 +187,7 @@ def _legend(drawing: Drawing, y: float) -> None:
     drawing.text(CHART + 44, y, "weights, bfloat16", 16, 400, MUTED)
     drawing.line(CHART + 194, y - 5, CHART + 222, y - 5, NAVY, 5)
     drawing.circle(CHART + 225, y - 5, 7.5, NAVY)
-    drawing.text(CHART + 240, y, "and the text's cache, GB", 16, 400, MUTED)
+    drawing.text(CHART + 240, y, "with the text's cache, GB", 16, 400, MUTED)
 
 
 def _markers(drawing: Drawing, chart: Axes, groups: list[list[Row]]) -> None:

@@ -151,17 +151,17 @@ def _outcome(drawing: Drawing, found: Mapping[str, Any]) -> None:
     drawing.text(PANEL + 24, 83, f"right on {count} new stories, happy or sad", 17, 400, MUTED)
     chart = Axes(drawing, x, y, width, height, (0.4, 1), (0, 1))
     words = chart.x(found["counting words"])
-    drawing.rect(words, y - 4, chart.right - words + 46, height + 4, GOLD_TINT, None, 0)
+    drawing.rect(words, y - 4, chart.right - words + 52, height + 4, GOLD_TINT, None, 0)
     drawing.line(words, y - 4, words, chart.bottom, GOLD_INK, 2.5, dash="7 5")
     drawing.text(words, y - 14, f"counting words: {percent(found['counting words'])}", 17, 650, GOLD_INK, "middle")
     rows = ways(found)
     for place, way in enumerate(rows):
         _row(drawing, chart, y + height * place / len(rows), way, found, count)
-    drawing.line(PANEL + 24, chart.bottom, chart.right + 46, chart.bottom, SLATE, 2)
+    drawing.line(PANEL + 24, chart.bottom, chart.right + 52, chart.bottom, SLATE, 2)
     for tick in (0.5, 0.75, 1):
         drawing.text(chart.x(tick), chart.bottom + 27, percent(tick), 17, 400, MUTED, "middle")
     drawing.text(chart.x(0.5), chart.bottom + 50, "chance", 16, 400, MUTED, "middle")
-    drawing.text(chart.right + 46, chart.bottom + 50, "whisker: one standard error", 16, 400, MUTED, "end")
+    drawing.text(chart.right + 52, chart.bottom + 50, "whisker: one standard error", 16, 400, MUTED, "end")
 
 
 def _row(drawing: Drawing, chart: Axes, y: float, way: str, found: Mapping[str, Any], count: int) -> None:

@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 
 import pytest
+import torch
 
 from course_helpers import FAMILIES
 from slides import figures
@@ -44,6 +45,7 @@ def test_caches_are_those_of_the_lab_and_of_the_configs_arithmetic(sizes):
         assert sizes["gemma3", family_snapshot.size_of(hub_id)].cache == caches["ring"]
     for (_, size), row in sizes.items():
         config = row.config
+        assert row.weights == row.parameters * torch.bfloat16.itemsize, size
         kept = sum(
             config.sliding_window if kind == "sliding_attention" else family_snapshot.TOKENS
             for kind in config.layer_plan
