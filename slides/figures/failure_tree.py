@@ -114,15 +114,8 @@ def failure_tree(drawing: Drawing) -> None:
     for leaf, top, height in spots:
         draw_leaf(drawing, leaf, top, height)
     late = sum(leaf.count for leaf in leaves if leaf.look == FOCUS[0])
-    drawing.paragraph(
-        28,
-        BOTTOM - 29,
-        TRUNK - 40,
-        f"{total - late} of {total} are explained before look {len(LOOKS)}",
-        18,
-        650,
-        GOLD_INK,
-    )
+    early = f"{total - late} of {total} are explained before look {len(LOOKS)}"
+    drawing.paragraph(28, BOTTOM - 54, TRUNK - 40, early, 18, 650, GOLD_INK)
 
 
 def placed(leaves: Sequence[Leaf]) -> Iterator[tuple[Leaf, float, float]]:
