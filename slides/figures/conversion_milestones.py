@@ -73,6 +73,7 @@ def conversion_milestones(drawing: Drawing) -> None:
     found = measured(drawing, LAB)
     drawing.source("checkpoints: results/run.json")
     heads(drawing)
+    right = found["tokenizer_losses"]["its own tokenizer"]
     y = HEAD + 14
     for field, values in found["config"].items():
         silent = field in SILENT
@@ -80,6 +81,7 @@ def conversion_milestones(drawing: Drawing) -> None:
             drawing.text(
                 OLD, y + GAP - 10, f"{COUNT[len(SILENT)]} fields leave no trace in any tensor", 18, 650, GOLD_INK
             )
+            drawing.text(EFFECT, y + GAP - 10, f"a trained model's loss; right: {right:.2f}", 16, 600, CHARCOAL)
             y += GAP
         height = TALL if silent else ROW
         if silent:
@@ -87,7 +89,7 @@ def conversion_milestones(drawing: Drawing) -> None:
         translation(drawing, field, values, y + height / 2 + 6)
         if silent:
             name, tried = SILENT[field]
-            effect(drawing, y, tried, found["silent_fields"][name], found["tokenizer_losses"]["its own tokenizer"])
+            effect(drawing, y, tried, found["silent_fields"][name], right)
         y += height
     refused(drawing, HEAD + 14, ROW * (len(found["config"]) - len(SILENT)))
     track(drawing, checkpoints())
@@ -111,7 +113,7 @@ def shown(value: object) -> str:
 def verdict(effect: dict, right: float) -> tuple[str, str]:
     """What would notice a wrong value, and the ink it is written in."""
     if effect["logits_equal"]:
-        return "none notices: a promise", SOUND
+        return "nothing changes: a promise", SOUND
     if effect["loss"] > 1.5 * right:
         return "", ALARM  # the bar says it
     return "only the logits notice", ALARM

@@ -145,5 +145,5 @@ def legend(drawing: Drawing, x: float, ledger: list[dict], vocabulary: int) -> N
     away = math.ceil(100 * max(abs(stage["loss"] - chance) for stage in ledger)) / 100
     drawing.marker(x + 4, 98, 3)
     drawing.text(x + 30, 105, f"Each stage lays a row of {ledger[0]['checks']} passed checks", 20, 650, SOUND)
-    words = f"in gold: parameters won or lost; first loss within {away:.2f} of guessing"
+    words = f"in gold: parameters gained or lost; first loss within {away:.2f} of guessing"
     drawing.text(x + 30, 132, words, 17, 400, CHARCOAL)
