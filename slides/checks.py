@@ -6,13 +6,13 @@ words that are not the source's. `python -m slides check` prints them; the tests
 """
 
 import io
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import fonts
 from .browser import address, open_page, show
 from .deck import SLIDES, Slide
+from .page import plain
 
 INSPECT = Path(__file__).parent / "theme" / "inspect.js"
 TARGETS = {f"#/slide-{number:02d}" for number in range(1, SLIDES + 1)}
@@ -87,9 +87,9 @@ def _wrong_words(slide: Slide, texts: list[tuple[str, str]]) -> list[str]:
         )
     faults = []
     for role, lines in wanted.items():
-        plain = [re.sub(r"[`*]", "", line) for line in lines]
-        if shown.get(role) != plain:
-            faults.append(f"{role}: the slide shows {shown.get(role)}, its source says {plain}")
+        said = [plain(line) for line in lines]
+        if shown.get(role) != said:
+            faults.append(f"{role}: the slide shows {shown.get(role)}, its source says {said}")
     return faults
 
 

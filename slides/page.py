@@ -3,7 +3,7 @@
 import base64
 import re
 from collections.abc import Iterable
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -131,6 +131,11 @@ def inline(text: str) -> str:
         return f'<a href="#/slide-{int(match[1]):02d}">{match[0]}</a>'
 
     return LINKED.sub(link, MarkdownIt().renderInline(text))
+
+
+def plain(text: str) -> str:
+    """Markdown of one line as it reads: without the marks of code and emphasis."""
+    return unescape(re.sub(r"<[^>]+>", "", MarkdownIt().renderInline(text)))
 
 
 def breakable(path: str) -> str:

@@ -22,6 +22,7 @@ from course_helpers.palette import PEARL
 
 from .browser import HEIGHT, WIDTH, address, open_page, show
 from .deck import Slide
+from .page import plain
 
 BOXES = Path(__file__).parent / "theme" / "boxes.js"
 PIXEL = 6350  # EMU a CSS pixel: 1920 px are 13.33 inches, PowerPoint's wide page
@@ -56,7 +57,7 @@ def write_powerpoint(page: Path, slides: list[Slide], target: Path) -> None:
 
 def plain_notes(slide: Slide) -> str:
     """The speaker notes as text without Markdown's marks."""
-    return re.sub(r"[*`]", "", slide.notes)
+    return "\n\n".join(plain(" ".join(paragraph.split())) for paragraph in slide.notes.split("\n\n"))
 
 
 def _add_slide(presentation: Any, slide: Slide, boxes: dict[str, Any], pictures: list[bytes]) -> Any:

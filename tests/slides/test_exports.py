@@ -8,7 +8,7 @@ from pptx import Presentation
 from pptx.enum.shapes import MSO_SHAPE_TYPE
 
 from slides import export, powerpoint
-from slides.page import build_handout
+from slides.page import build_handout, plain
 
 pytestmark = pytest.mark.usefixtures("chromium")
 
@@ -64,7 +64,7 @@ def words(slide):
         lines += [slide.title, slide.claim, slide.kicker]
     if slide.anchor:
         lines += [*slide.anchor.assets, slide.anchor.objective, slide.anchor.prerequisite]
-    return [re.sub(r"[`*]", "", line) for line in lines]
+    return [plain(line) for line in lines]
 
 
 def test_powerpoint_says_what_the_sources_say(presentation, slides):

@@ -54,41 +54,43 @@ def test_every_slide_has_its_minutes_for_the_timer(page, slides):
     assert timing == [round(slide.minutes * 60) for slide in slides]
 
 
+PLAYS = "([film, after]) => !document.querySelector(film).paused && document.querySelector(film).currentTime > after"
+PAUSED = "film => document.querySelector(film).paused"
+AT_ITS_BEGINNING = "film => document.querySelector(film).currentTime === 0"
+LIT = (
+    "slide => [...document.querySelectorAll(`#${slide} .storyboard li`)].findIndex(li => li.classList.contains('now'))"
+)
+
+
 @pytest.mark.parametrize("number", [7, 19])
 def test_a_film_is_stepped_through_and_stops_at_the_end_of_a_section(page, number):
     show(page, number)
-    film = page.locator(f"#slide-{number:02d} video")
+    selector = f"#slide-{number:02d} video"
+    film = page.locator(selector)
     sections = film.evaluate("film => JSON.parse(film.dataset.sections)")
     assert len(sections) >= 5
     assert film.evaluate("film => film.poster.startsWith('data:image/png')")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function(
-        "([selector, after]) => { const film = document.querySelector(selector); return !film.paused && film.currentTime > after; }",
-        arg=[f"#slide-{number:02d} video", sections[0]["start"] + 0.3],
-    )
+    page.wait_for_function(PLAYS, arg=[selector, sections[0]["start"] + 0.3])
     assert film.evaluate("film => film.videoWidth") >= 854
     assert film.evaluate("film => film.error") is None
     film.evaluate("(film, end) => { film.currentTime = end - 0.4; }", sections[0]["end"])
-    page.wait_for_function("selector => document.querySelector(selector).paused", arg=f"#slide-{number:02d} video")
+    page.wait_for_function(PAUSED, arg=selector)
     assert abs(film.evaluate("film => film.currentTime") - sections[0]["end"]) < 0.5
     assert place(page) == f"slide-{number:02d}"
     page.keyboard.press("ArrowLeft")
-    page.wait_for_function(
-        "selector => document.querySelector(selector).currentTime === 0", arg=f"#slide-{number:02d} video"
-    )
+    page.wait_for_function(AT_ITS_BEGINNING, arg=selector)
 
 
 @pytest.mark.parametrize("number", [7, 19])
 def test_the_storyboards_stages_light_up_with_the_film(page, number):
     show(page, number)
-    sections = page.locator(f"#slide-{number:02d} video").evaluate("film => JSON.parse(film.dataset.sections)")
+    slide = f"slide-{number:02d}"
+    sections = page.locator(f"#{slide} video").evaluate("film => JSON.parse(film.dataset.sections)")
     lit = []
     for _ in sections:
         page.keyboard.press("ArrowRight")
-        lit.append(page.evaluate(
-            "slide => [...document.querySelectorAll(`#${slide} .storyboard li`)].findIndex(stage => stage.classList.contains('now'))",
-            f"slide-{number:02d}",
-        ))  # fmt: skip
-    stages = page.locator(f"#slide-{number:02d} .storyboard li").count()
+        lit.append(page.evaluate(LIT, slide))
+    stages = page.locator(f"#{slide} .storyboard li").count()
     assert set(range(stages)) <= set(lit)
     assert lit == [section["stage"] if section["stage"] is not None else -1 for section in sections]
