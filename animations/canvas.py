@@ -104,6 +104,12 @@ class Words(VMobject):
         self.content, self.size, self.colour = text, size, colour
         self.set_points(_outline(text, font, weight) * px(size))
 
+    def become(self, mobject: Mobject, **options) -> "Words":
+        """Turn into other words: what they say goes along with how they look."""
+        if isinstance(mobject, Words):
+            self.content, self.size, self.colour = mobject.content, mobject.size, mobject.colour
+        return super().become(mobject, **options)
+
     def ink(self) -> tuple[np.ndarray, np.ndarray]:
         """The lower left and the upper right corner of what is drawn, without the margins of the line."""
         drawn = self.points[:-STRUT_POINTS]

@@ -8,6 +8,7 @@ from manim import Animation, FadeIn, FadeOut, Group, Mobject, Scene
 
 from course_helpers import palette
 
+from .camera import RememberingCamera
 from .canvas import BODY, CAPTION, Words, words
 from .style import StageRail
 
@@ -45,9 +46,9 @@ class Film(Scene):
     #: The sections, first and last, that the README's loop shows.
     loop: tuple[str, str] = ("", "")
 
-    def __init__(self, *watchers: Callable[["Film", Section], None], **options):
+    def __init__(self, *watchers: "Watcher", **options):
         """Watchers are called with the film and the section when a section has ended, before anything is taken away."""
-        super().__init__(**options)
+        super().__init__(camera_class=RememberingCamera, **options)
         self.watchers = watchers
 
     def setup(self) -> None:
@@ -116,3 +117,7 @@ class Film(Scene):
         """Fade out everything but the rail, the caption, and what is to stay."""
         if leaving := self.leave(*keep):
             self.play(*leaving)
+
+
+#: What is called with a film and a section when the section has ended.
+Watcher = Callable[[Film, Section], None]

@@ -14,6 +14,7 @@ from manim import (
     Create,
     FadeIn,
     FadeOut,
+    Group,
     GrowFromCenter,
     GrowFromEdge,
     LaggedStart,
@@ -240,9 +241,8 @@ class WeightLoadingPipeline(Film):
         number = next(index for index, row in enumerate(self.story.rows) if row.source == refusal.error.tensor)
         bad = Check(refusal.error.tensor, refusal.error.expected, refusal.error.found, self.places[0])
         others = [check for check in self.checks if check is not self.checks[number]]
-        self.play(FadeOut(VGroup(*others, self.counted)), self.checks[number].animate.move_to(bad), run_time=STEP)
-        self.play(FadeOut(self.checks[number].mark), FadeIn(bad), run_time=QUICK)
-        self.remove(self.checks[number])
+        self.play(FadeOut(Group(*others, self.counted)), self.checks[number].animate.move_to(bad), run_time=STEP)
+        self.play(FadeOut(self.checks[number]), FadeIn(bad), run_time=QUICK)
         self.wait(QUICK)
         self.say("It is refused: what is wrong, where, and why.")
         told = error_card(refusal, Box(self.table.left, self.table.bottom, self.table.right, self.places[1].top - 20))

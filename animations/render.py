@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from PIL import Image
 
 from .canvas import Words
 from .captions import transcript, webvtt
-from .film import Film, Section
+from .film import Film, Section, Watcher
 from .films import FILMS, FOLDER, load_film
 from .loops import write_loop
 
@@ -46,12 +46,13 @@ class Witness:
     def __call__(self, film: Film, section: Section) -> None:
         """Called at the end of every section."""
         frame = (*film.rail.get_family(), film.line)
-        self.seen[section.name] = [
+        read = (
             part.content
             for mobject in film.mobjects
             for part in mobject.get_family()
             if isinstance(part, Words) and not any(part is other for other in frame)
-        ]
+        )
+        self.seen[section.name] = list(dict.fromkeys(read))
         taken = time.perf_counter() - self.started
         print(f"{self.name}: {section.name}, {section.end:.1f} s of film after {taken:.0f} s", file=sys.stderr)
 
@@ -66,10 +67,10 @@ def settings(folder: Path, width: int, height: int, rate: int = 15, **others: ob
         yield
 
 
-def make(name: str, folder: Path, quality: str, witness: Witness) -> Film:
+def make(name: str, folder: Path, quality: str, watchers: Sequence[Watcher]) -> Film:
     """Render a film into a folder: `film.mp4`, and `sections/` with one file each."""
     with settings(folder / "work", *QUALITIES[quality], save_sections=True):
-        film = load_film(name)(witness)
+        film = load_film(name)(*watchers)
         film.render()
         writer = film.renderer.file_writer
         shutil.move(writer.movie_file_path, folder / "film.mp4")
@@ -110,14 +111,21 @@ def make_poster(name: str, path: Path, width: int) -> None:
         picture.convert("RGB").save(path, optimize=True)
 
 
-def render(name: str, quality: str = "1080p60", poster: int = 7680, output: Path = BUILD, loop: bool = False) -> Path:
+def render(
+    name: str,
+    quality: str = "1080p60",
+    poster: int = 7680,
+    output: Path = BUILD,
+    loop: bool = False,
+    watchers: Sequence[Watcher] = (),
+) -> Path:
     """Render one film with everything that belongs to it; return the path of the MP4. `poster`: its width, 0 for none.
-    `loop`: also the short loop for the README."""
+    `loop`: also the short loop for the README. `watchers` are the film's (see `Film`)."""
     output.mkdir(parents=True, exist_ok=True)
     stem, witness = FILMS[name].stem, Witness(name)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=output) as draft_name:
         draft = Path(draft_name)
-        film = make(name, draft, quality, witness)
+        film = make(name, draft, quality, [witness, *watchers])
         (draft / "film.vtt").write_text(webvtt(film.sections), encoding="utf-8")
         (draft / "film.md").write_text(transcript(film.title, film.sections, witness.seen), encoding="utf-8")
         (draft / "film.json").write_text(json.dumps(outline(film.sections), indent=1) + "\n", encoding="utf-8")
