@@ -3,7 +3,21 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from manim import DOWN, LEFT, RIGHT, UP, Animation, FadeIn, FadeOut, Line, Mobject, Scene, VGroup
+from manim import (
+    DOWN,
+    LEFT,
+    RIGHT,
+    UP,
+    Animation,
+    FadeIn,
+    FadeOut,
+    Line,
+    Mobject,
+    Scene,
+    VGroup,
+    smooth,
+    squish_rate_func,
+)
 
 from course_helpers.palette import (
     CHARCOAL,
@@ -18,7 +32,7 @@ from course_helpers.palette import (
 )
 
 from .canvas import BODY, BOLD, LABEL, MEDIUM, SMALLEST, STAGE, Box, Words, code, px, words
-from .family_pictures import PICTURES
+from .family_pictures import PICTURES, QUESTIONS, Dial, experts
 from .family_shapes import Picture
 from .style import EDGE, THICK, Card
 from .swap_parts import Part
@@ -29,6 +43,8 @@ STATIONS, TABS, MODEL, OUTPUT = STAGE.rows([128, 54, 434, 156], gap=18)
 PROMPT_ROW, TEXT_ROW = OUTPUT.rows([92, 60], gap=8)
 LABELS = 170
 LIFT = px(14) * UP
+#: An old line goes in the first half of the time, a new one comes in the second: they never lie over one another.
+FIRST, THEN = squish_rate_func(smooth, 0, 0.5), squish_rate_func(smooth, 0.5, 1)
 
 
 class Slot:
@@ -37,11 +53,11 @@ class Slot:
     def __init__(self, box: Box, side: np.ndarray | None = None):
         self.box, self.side, self.line = box, side, None
 
-    def show(self, line: Words | None) -> list[Animation]:
+    def show(self, line: Words) -> list[Animation]:
         """The animations that put a line here instead of the one before."""
-        leave = [FadeOut(self.line, shift=LIFT)] if self.line else []
-        self.line = line and self.box.place(line, self.side)
-        return leave + ([FadeIn(self.line, shift=LIFT)] if line else [])
+        leave = [FadeOut(self.line, shift=LIFT, rate_func=FIRST)] if self.line else []
+        self.line = self.box.place(line, self.side)
+        return [*leave, FadeIn(self.line, shift=LIFT, rate_func=THEN)]
 
 
 class Station:
@@ -115,15 +131,26 @@ class Cell:
         self.width = inner.width
         self.what, self.detail = Slot(what, LEFT), Slot(detail, LEFT)
         self.tag = heading.place(words("changed", SMALLEST, GOLD_INK, weight=MEDIUM), RIGHT)
-        self.picture = Picture({})
+        self.picture = Picture({"question": self.place.place(words(QUESTIONS[title], LABEL, MUTED))})
 
     def show(self, part: Part) -> list[Animation]:
         """The animations that turn the cell's picture and words into another family's."""
-        new = PICTURES[self.title](part, self.place.inset(0, 6))
-        moves = self.picture.into(new)
-        self.picture = new
+        moves = self._becomes(PICTURES[self.title](part, self.place.inset(0, 6)))
         lines = self.what.show(words(part.what, LABEL, NAVY, weight=MEDIUM, fit=self.width))
         return moves + lines + self.detail.show(words(part.detail, SMALLEST, MUTED, fit=self.width))
+
+    def _becomes(self, new: Picture) -> list[Animation]:
+        moves, self.picture = self.picture.into(new), new
+        return moves
+
+    def turn(self, **options) -> list[Animation]:
+        """The animations in which the hands of dials turn, where there are any."""
+        dials = [piece for piece in self.picture.pieces.values() if isinstance(piece, Dial)]
+        return [dial.turn(**options) for dial in dials]
+
+    def send(self, part: Part, token: int) -> list[Animation]:
+        """The animations in which the router sends another token of the prompt to its experts."""
+        return self._becomes(experts(part, self.place.inset(0, 6), token))
 
     def settle(self, scene: Scene) -> None:
         """After the animations of `show`: the pieces lie over one another as the picture has them."""

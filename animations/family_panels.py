@@ -1,38 +1,47 @@
 """Pictures that fill the place of the model: what a wrong tokenizer does, who refuses it, and all families' texts."""
 
-from manim import LEFT, RIGHT, Line, VGroup
+from manim import DOWN, LEFT, RIGHT, Line, VGroup
 
-from course_helpers.palette import ALARM, ALARM_TINT, CHARCOAL, HAIRLINE, MUTED, NAVY, SOUND, SOUND_TINT
+from course_helpers.palette import ALARM, ALARM_TINT, CHARCOAL, HAIRLINE, MUTED, NAVY, SLATE, SOUND, SOUND_TINT, WHITE
 from course_helpers.validation import LAYERS
 
-from .canvas import BODY, BOLD, HEAD, LABEL, MEDIUM, SMALLEST, Box, code, words
-from .family_mobjects import LABELS, MODEL, OUTPUT, TABS
+from .canvas import BOLD, HEAD, LABEL, MEDIUM, SMALLEST, Box, Words, code, lines, px, words
+from .family_mobjects import MODEL, OUTPUT, TABS
+from .family_pictures import PICTURES, Dial
 from .style import EDGE, Card, Token
+from .swap_parts import Part
 from .swap_story import PROMPT, Mistake, Stop
 
-#: The table of all texts takes the place of the tabs, the model, and the output.
+#: The width of the titles before the rows of the misread prompt.
+TITLES = 200
+#: The table of all families takes the place of the tabs, the model, and the output.
 TABLE = Box(TABS.left, OUTPUT.bottom, TABS.right, TABS.top)
-TABLE_COLUMNS = (190, 160, 1410)
+#: Its columns: the family, the five things inside, and what was written.
+NAME, INSIDE, TEXT = 176, 132, 880
+#: The size at which a picture is drawn, and its height in the table.
+DRAWN, GLYPH = Box(0, 0, 307, 290), 84
 #: What is shown of a refusal, line by line.
 SHOWN = ("field", "expected", "found", "likely cause")
 
 
-def reading(mistake: Mistake) -> tuple[VGroup, VGroup, VGroup]:
+def reading(mistake: Mistake) -> list[VGroup]:
     """The prompt as one tokenizer cuts it, its ids, and what the same ids mean to a model of another family."""
-    cut, ids, read = MODEL.inset(36, 70).rows(3, gap=30)
-    labels = (f"{mistake.tokenizer.title} cuts", "ids", f"{mistake.model.title} reads")
-    rows = [VGroup(_label(row, label)) for row, label in zip((cut, ids, read), labels, strict=True)]
-    tokens = mistake.tokenizer.tokens
-    places = [row.columns([LABELS, row.width - LABELS])[1].columns(len(tokens)) for row in (cut, ids, read)]
-    for index, (token, meant) in enumerate(zip(tokens, mistake.read, strict=True)):
-        rows[0].add(places[0][index].place(Token(token.text, size=SMALLEST)))
-        rows[1].add(places[1][index].place(code(str(token.id), LABEL, NAVY)))
-        rows[2].add(places[2][index].place(Token(meant, size=SMALLEST, fill=ALARM_TINT, edge=ALARM)))
-    return tuple(rows)
+    rows = MODEL.inset(0, 64).rows([50, 50, 50], gap=44)
+    titles = (f"{mistake.tokenizer.title} cuts", "ids", f"{mistake.model.title} reads")
+    places = [row.columns([TITLES, row.width - TITLES])[1].columns(len(mistake.read)) for row in rows]
+    made = [VGroup(_label(row, title)) for row, title in zip(rows, titles, strict=True)]
+    for token, meant, *column in zip(mistake.tokenizer.tokens, mistake.read, *places, strict=True):
+        pieces = [Token(token.text, size=SMALLEST), code(str(token.id), LABEL, NAVY)]
+        pieces.append(Token(meant, size=SMALLEST, fill=ALARM_TINT, edge=ALARM))
+        for group, piece, place in zip(made, pieces, column, strict=True):
+            group.add(place.place(piece))
+        for group, upper, lower in zip(made[1:], column[:-1], column[1:], strict=True):
+            group.add(Line(upper.at(0.5, 0), lower.at(0.5, 1)).set_stroke(SLATE, EDGE))
+    return made
 
 
 def _label(row: Box, text: str):
-    return row.columns([LABELS, row.width - LABELS])[0].place(words(text, SMALLEST, MUTED), LEFT)
+    return row.columns([TITLES, row.width - TITLES])[0].place(words(text, LABEL, MUTED), LEFT)
 
 
 def layers(mistake: Mistake) -> VGroup:
@@ -43,7 +52,7 @@ def layers(mistake: Mistake) -> VGroup:
         passed, failed = name in mistake.passed, name == mistake.failed
         outcome = "passed" if passed else "failed" if failed else "not reached"
         fill, ink = (SOUND_TINT, SOUND) if passed else (ALARM_TINT, ALARM) if failed else (None, MUTED)
-        card = Card.over(row, fill=fill or "#FFFFFF", edge=ink if failed else HAIRLINE, radius=10)
+        card = Card.over(row, fill=fill or WHITE, edge=ink if failed else HAIRLINE, radius=10)
         inner = row.inset(20, 0)
         name_line = inner.place(words(name, LABEL, CHARCOAL, weight=MEDIUM), LEFT)
         rows.add(VGroup(card, name_line, inner.place(words(outcome, LABEL, ink), RIGHT)))
@@ -54,27 +63,67 @@ def refusal(mistake: Mistake) -> VGroup:
     """The words with which the package refuses the pair."""
     right = MODEL.columns([560, 1200])[1].inset(36, 44)
     heading, *rows = right.rows([70, *[50] * len(SHOWN)], gap=14)
-    lines = VGroup(
-        heading.place(words(f"{mistake.failed}: {mistake.reason}", HEAD, ALARM, weight=MEDIUM, fit=heading.width), LEFT)
-    )
+    said = words(f"{mistake.failed}: {mistake.reason}", HEAD, ALARM, weight=MEDIUM, fit=heading.width)
+    told = VGroup(heading.place(said, LEFT))
     for name, row in zip(SHOWN, rows, strict=True):
         title, value = row.columns([200, row.width - 200])
-        lines.add(title.place(words(name, LABEL, MUTED), LEFT))
-        lines.add(value.place(code(mistake.facts[name], LABEL, CHARCOAL, fit=value.width), LEFT))
-    return lines
+        told.add(title.place(words(name, LABEL, MUTED), LEFT))
+        told.add(value.place(code(mistake.facts[name], LABEL, CHARCOAL, fit=value.width), LEFT))
+    return told
 
 
 def table(stops: tuple[Stop, ...]) -> tuple[VGroup, list[VGroup]]:
-    """The prompt as heading, and a row for each family: how many tokens the prompt is for it, and what it wrote."""
-    heading, *rows = TABLE.rows([70, *[96] * len(stops)], gap=0)
-    title, _, text = heading.columns(TABLE_COLUMNS)
-    head = VGroup(title.place(words("prompt", LABEL, MUTED), LEFT), text.place(words(f"{PROMPT} …", BODY, MUTED), LEFT))
-    lines = []
-    for stop, row in zip(stops, rows, strict=True):
-        title, count, text = row.columns(TABLE_COLUMNS)
-        rule = Line(row.at(0, 1), row.at(1, 1)).set_stroke(HAIRLINE, EDGE)
-        name = title.place(words(stop.title, LABEL, NAVY, weight=BOLD), LEFT)
-        tokens = count.place(words(f"{len(stop.tokens)} tokens", LABEL, MUTED), LEFT)
-        written = "… " + stop.continuation.strip()
-        lines.append(VGroup(rule, name, tokens, text.place(words(written, BODY, NAVY, fit=text.width), LEFT)))
-    return head, lines
+    """A heading, and a row for each family: its inside in small, and how it continued the prompt."""
+    heading, *rows = TABLE.rows([52, *[104] * len(stops)])
+    titles = list(stops[0].parts)
+    _, *columns, text = heading.columns([NAME, *[INSIDE] * len(titles), TEXT], gap=8)
+    head = VGroup(text.place(words(f"{PROMPT} …", LABEL, NAVY, weight=MEDIUM), LEFT))
+    head.add(*(column.place(words(title, SMALLEST, MUTED)) for title, column in zip(titles, columns, strict=True)))
+    return head, [table_row(stop, row) for stop, row in zip(stops, rows, strict=True)]
+
+
+def table_row(stop: Stop, row: Box) -> VGroup:
+    """One family."""
+    name, *columns, text = row.columns([NAME, *[INSIDE] * len(stop.parts), TEXT], gap=8)
+    upper, lower = name.inset(0, 16).rows(2)
+    made = VGroup(
+        Line(row.at(0, 1), row.at(1, 1)).set_stroke(HAIRLINE, EDGE),
+        upper.place(words(stop.title, LABEL, NAVY, weight=BOLD), LEFT),
+        lower.place(words(f"{len(stop.tokens)} tokens", SMALLEST, MUTED), LEFT),
+    )
+    for (title, part), column in zip(stop.parts.items(), columns, strict=True):
+        made.add(column.place(glyph(title, part)))
+    return made.add(story(stop, text))
+
+
+def story(stop: Stop, box: Box) -> VGroup:
+    """How a family continued the prompt, after the prompt's last word, in one line or two."""
+    lead = f"… {PROMPT.split()[-1]}"
+    texts = broken(f"{lead}{stop.continuation}", box.width)
+    text = box.place(lines(*(words(line, LABEL, NAVY) for line in texts), gap=0), LEFT)
+    first = words(texts[0].removeprefix(lead).strip(), LABEL, NAVY).align_to(text[0], RIGHT + DOWN)
+    return VGroup(words(lead, LABEL, MUTED).align_to(text[0], LEFT + DOWN), first, *text[1:])
+
+
+def broken(text: str, width: float) -> list[str]:
+    """A text in lines that are no wider than so many pixels."""
+    made = [""]
+    for word in text.split():
+        longer = f"{made[-1]} {word}".strip()
+        if words(longer, LABEL).width > px(width):
+            made.append(word)
+        else:
+            made[-1] = longer
+    return made
+
+
+def glyph(title: str, part: Part) -> VGroup:
+    """The picture of a part without its words, in small."""
+    pieces = PICTURES[title](part, DRAWN).pieces
+    pieces.pop("token", None)  # a word in a box
+    for piece in pieces.values():
+        if isinstance(piece, Dial):
+            piece.turned()
+    family = VGroup(*pieces.values()).get_family()
+    shapes = [piece for piece in family if piece.has_points() and not isinstance(piece, Words)]
+    return VGroup(*shapes).scale(GLYPH / DRAWN.height, scale_stroke=True)

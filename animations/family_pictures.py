@@ -3,13 +3,13 @@
 Navy is the model itself; gold are norms, keys and values; sky is what says where a token stands.
 """
 
-from manim import LEFT, RIGHT, UP, Circle, Line, Mobject, Polygon, VGroup, VMobject, rotate_vector
+from manim import LEFT, RIGHT, UP, Animation, Circle, Line, Mobject, Polygon, Rotate, VGroup, VMobject
 
 from course_helpers.palette import CHARCOAL, GOLD, HAIRLINE, NAVY, NAVY_TINT, SKY, SKY_TINT, SLATE, WHITE
 
-from .canvas import Box, px
+from .canvas import SMALLEST, Box, px
 from .family_shapes import Picture, bar, joint, path, small, step
-from .style import EDGE, THICK, Card
+from .style import EDGE, THICK, Card, Token
 from .swap_parts import POSITION, TEXT, Part
 
 #: A block from top to bottom: what stands in a row, and how high the row is.
@@ -81,18 +81,31 @@ def dials(part: Part, box: Box) -> Picture:
         if kind:
             pieces[f"kind {index}"] = label.place(small(kind), LEFT)
         for number, place in enumerate(places):
-            pieces[f"dial {index} {number}"] = dial(place, hands[number])
+            pieces[f"dial {index} {number}"] = Dial(place, hands[number])
     _, fast, _, slow = speeds.columns(shares)
     return Picture(pieces | {"fast": fast.place(small("fast")), "slow": slow.place(small("slow"))})
 
 
-def dial(box: Box, angle: float, radius: float = 34) -> VGroup:
-    """A circle, a mark where its hand began, and the hand, turned clockwise."""
-    centre, up = box.at(), px(radius) * UP
-    circle = Circle(px(radius)).set_fill(SKY_TINT, 1).set_stroke(SKY, EDGE).move_to(centre)
-    mark = Line(centre + 0.72 * up, centre + up).set_stroke(SLATE, EDGE)
-    hand = Line(centre, centre + 0.86 * rotate_vector(up, -angle)).set_stroke(NAVY, THICK)
-    return VGroup(circle, mark, hand)
+class Dial(VGroup):
+    """A circle, a mark where its hand begins, and the hand, to be turned clockwise by an angle."""
+
+    RADIUS = 34
+
+    def __init__(self, box: Box, angle: float):
+        self.angle, self.centre, up = angle, box.at(), px(self.RADIUS) * UP
+        circle = Circle(px(self.RADIUS)).set_fill(SKY_TINT, 1).set_stroke(SKY, EDGE).move_to(self.centre)
+        mark = Line(self.centre + 0.72 * up, self.centre + up).set_stroke(SLATE, EDGE)
+        self.hand = Line(self.centre, self.centre + 0.86 * up).set_stroke(NAVY, THICK)
+        super().__init__(circle, mark, self.hand)
+
+    def turned(self) -> "Dial":
+        """With its hand where it comes to stand."""
+        self.hand.rotate(-self.angle, about_point=self.centre)
+        return self
+
+    def turn(self, **options) -> Animation:
+        """The animation in which the hand goes all the way there."""
+        return Rotate(self.hand, -self.angle, about_point=self.centre, **options)
 
 
 #: The columns of the picture of attention, labels and what they are about; a layer's square, and the gap beside it.
@@ -164,8 +177,8 @@ def meet(column: Box, row: Box) -> Box:
 
 
 def experts(part: Part, box: Box, token: int = -1) -> Picture:
-    """All experts over the router, lit where it sends a token of the prompt."""
-    mixed, first, second, _, router = box.rows([30, 58, 58, 16, 46], gap=16)
+    """All experts over the router, lit where it sends a token of the prompt; under it, the token."""
+    mixed, first, second, _, router, sent = box.rows([28, 56, 56, 4, 46, 38], gap=12)
     count, lit = part.drawn["experts"], part.drawn["chosen"][token]
     half = -(-count // 2)
     places = first.columns(half, gap=12) + second.columns(half, gap=12)
@@ -176,6 +189,7 @@ def experts(part: Part, box: Box, token: int = -1) -> Picture:
     for index in range(count):
         chosen = {"fill": NAVY, "ink": WHITE} if index in lit else {"fill": NAVY_TINT, "ink": NAVY}
         pieces[f"expert {index}"] = step(str(index), places[index], **chosen)
+    pieces["token"] = sent.place(Token(part.drawn["tokens"][token], size=SMALLEST))
     return Picture(pieces | {"router": step("router", router.inset(80, 0)), "product": joint("+", mixed.at())})
 
 
@@ -200,4 +214,13 @@ PICTURES = {
     "Attention": attention,
     "Feed-forward": feed_forward,
     "KV cache": cache,
+}
+
+#: What each of the five is about: shown before the first family comes.
+QUESTIONS = {
+    "Norm": "before or after?",
+    "Positions": "added or turned?",
+    "Attention": "who sees what?",
+    "Feed-forward": "a gate? experts?",
+    "KV cache": "what is kept?",
 }

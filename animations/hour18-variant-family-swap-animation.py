@@ -29,6 +29,8 @@ from animations.style import Card, Token
 from animations.swap_story import PROMPT, SETTINGS, Stop, mistake, news, stops
 from course_helpers.palette import ALARM, GOLD, MUTED, NAVY
 
+#: The tokens of the prompt that the film follows into the experts; the last stays.
+SENT = (0, 3, -1)
 SELECT, LOAD, BIND, GENERATE = range(4)
 CALLS = ('source = "…"', "load_model(source)", "load_tokenizer(source)", "generate(model, ids)")
 
@@ -61,7 +63,7 @@ class VariantFamilySwap(Film):
         self.play(LaggedStart(*(FadeIn(call, shift=LIFT) for call in calls), lag_ratio=0.3, run_time=SLOW))
         self.wait(OPENING)
         self.tabs, self.cells = Tabs([stop.title for stop in self.families]), cells(self.families[0].parts)
-        empty = [VGroup(cell.card, cell.heading) for cell in self.cells.values()]
+        empty = [VGroup(*cell.mobjects) for cell in self.cells.values()]
         arrive = LaggedStart(*map(FadeIn, (self.tabs, *empty)), lag_ratio=0.15, run_time=SLOW)
         self.say("Six model families will go through them. Five things inside a model differ.", arrive)
         self.wait(HOLD)
@@ -74,8 +76,7 @@ class VariantFamilySwap(Film):
         self.load(now, list(now.parts))
         self.wait(HOLD)
         self.labels = VGroup(row_label(PROMPT_ROW, "prompt"), row_label(TEXT_ROW, "written"))
-        self.say(outside, FadeIn(self.labels))
-        self.bind(now)
+        self.bind(now, outside, FadeIn(self.labels))
         told = self.stations[GENERATE].tell(SETTINGS, "the same for every family")
         self.generate(now, *told)
 
@@ -86,9 +87,8 @@ class VariantFamilySwap(Film):
         changed = [self.cells[title] for title in now.changed(before)]
         self.select(now)
         self.load(now, now.changed(before), *(mark for cell in changed for mark in cell.mark()))
-        self.wait(HOLD)
-        self.say(outside, *(mark for cell in changed for mark in cell.unmark()))
-        self.bind(now)
+        self.set_in_motion(now, now.changed(before))
+        self.bind(now, outside, *(mark for cell in changed for mark in cell.unmark()))
         self.generate(now)
 
     def wrong_tokenizer(self) -> None:
@@ -100,10 +100,9 @@ class VariantFamilySwap(Film):
         self.misread(wrong)
         bits = f"{wrong.bits:.0f} bits for 100 bytes of a story, where its own tokenizer needs {wrong.own_bits:.0f}."
         self.say(f"It reads other words, and writes noise: {bits}")
-        self.write(wrong.tokenizer.tokens[-1].text, (wrong.written,), ALARM)
+        self.write((wrong.written,), ALARM)
         self.wait(2 * HOLD)
         self.refuse(wrong)
-        self.say(f"Back to the tokenizer that came with the weights, and {model} tells its story again.")
         self.restore(wrong.model)
 
     def equal_settings(self) -> None:
@@ -118,7 +117,7 @@ class VariantFamilySwap(Film):
         )
         told += self.stations[LOAD].tell(f"{models} model classes", "built from config.json")
         told += self.stations[BIND].tell(f"{cuts} ways to cut the prompt", "read from the tokenizer's files")
-        told += self.stations[GENERATE].tell("1 generate", SETTINGS)
+        told += self.stations[GENERATE].tell("1 way to generate", SETTINGS)
         heading, rows = table(self.families)
         self.play(*told, FadeIn(heading), *(station.rest() for station in self.stations), run_time=STEP)
         self.play(LaggedStart(*(FadeIn(row, shift=LIFT) for row in rows), lag_ratio=0.4, run_time=2 * SLOW))
@@ -138,37 +137,47 @@ class VariantFamilySwap(Film):
         """Tensors travel from the station into the cells, and what differs takes its new shape."""
         station = self.stations[LOAD]
         told = station.tell(f"{now.parameters:,} parameters", f"from {now.tensors} tensors")
-        self.play(*self.at_work(LOAD), *told, run_time=QUICK)
         tensors = [Card(26, 26, GOLD, GOLD, radius=6).move_to(station.frame.get_bottom()) for _ in titles]
         ends = [self.cells[title].place.at() for title in titles]
         travel = [tensor.animate.move_to(end) for tensor, end in zip(tensors, ends, strict=True)]
-        self.play(LaggedStart(*travel, lag_ratio=0.1, run_time=STEP))
+        self.play(*self.at_work(LOAD), *told, LaggedStart(*travel, lag_ratio=0.1), run_time=STEP)
         morphs = [AnimationGroup(*self.cells[title].show(now.parts[title])) for title in titles]
         self.play(*map(FadeOut, tensors), *marks, LaggedStart(*morphs, lag_ratio=0.12), run_time=SLOW)
         for title in titles:
             self.cells[title].settle(self)
 
-    def bind(self, now: Stop) -> None:
+    def set_in_motion(self, now: Stop, titles: list[str]) -> None:
+        """What moves inside a model: the dials turn with the text, the router sends tokens to their experts."""
+        turning = [move for title in titles for move in self.cells[title].turn(run_time=SLOW)]
+        self.play(*turning, run_time=SLOW) if turning else self.wait(HOLD)
+        part = now.parts["Feed-forward"]
+        for token in SENT if "experts" in part.drawn else ():
+            cell = self.cells["Feed-forward"]
+            self.play(*cell.send(part, token), run_time=STEP)
+            cell.settle(self)
+
+    def bind(self, now: Stop, caption: str, *others: Animation) -> None:
         """The checkpoint's own tokenizer cuts the same prompt in its own way."""
         told = self.stations[BIND].tell(f"{len(now.tokens)} tokens", now.tokenizer)
-        self.play(*self.at_work(BIND), *told, *map(FadeOut, self.output), run_time=QUICK)
+        self.say(caption, *self.at_work(BIND), *told, *map(FadeOut, self.output), *others)
         row = VGroup(*(Token(token.text, token.id) for token in now.tokens)).arrange(buff=px(10))
         self.output = [row_place(PROMPT_ROW).place(row, LEFT)]
         self.play(LaggedStart(*(FadeIn(token, shift=LIFT) for token in row), lag_ratio=0.12, run_time=STEP))
 
     def generate(self, now: Stop, *told: Animation) -> None:
         """The same call, the same settings, and the text that this model really writes."""
-        self.play(*self.at_work(GENERATE), *told, run_time=QUICK)
-        self.write(PROMPT.split()[-1], now.written)
+        self.write(now.written, NAVY, *self.at_work(GENERATE), *told)
 
-    def write(self, last: str, pieces: tuple[str, ...], colour: str = NAVY) -> None:
+    def write(self, pieces: tuple[str, ...], colour: str, *others: Animation) -> None:
         """Token by token, after the last word of the prompt."""
-        lead, line = continued(last, pieces, colour)
-        self.play(FadeIn(lead, run_time=QUICK), Writing(line, pieces, run_time=SLOW))
+        lead, line = continued(PROMPT.split()[-1], pieces, colour)
+        self.play(FadeIn(lead, run_time=QUICK), Writing(line, pieces, run_time=SLOW), *others)
         self.output += [lead, line]
 
     def at_work(self, stage: int) -> list[Animation]:
         """The animations that light a station and its stage."""
+        # What does not move is drawn once if it lies behind all that moves.
+        self.bring_to_back(*(part for cell in self.cells.values() for part in cell.mobjects if part in self.mobjects))
         others = [station.rest() for number, station in enumerate(self.stations) if number != stage]
         return [*self.rail.go(stage), self.stations[stage].light(), *others]
 
@@ -186,7 +195,6 @@ class VariantFamilySwap(Film):
         self.play(station.light(ALARM), FadeIn(prompt), run_time=QUICK)
         for row in self.panel:
             self.play(LaggedStart(*(FadeIn(part, shift=-LIFT) for part in row), lag_ratio=0.08, run_time=STEP))
-        self.wait(HOLD)
 
     def refuse(self, wrong) -> None:
         """The layers of the validation, and the words of the one that refuses."""
@@ -203,6 +211,7 @@ class VariantFamilySwap(Film):
         """The model is as it was; bound to its own tokenizer, it writes what it wrote before."""
         inside = [FadeIn(mobject) for cell in self.cells.values() for mobject in cell.mobjects]
         call = self.stations[BIND].ask(CALLS[BIND])
-        self.play(*map(FadeOut, self.panel), FadeIn(self.labels), *call, *inside, run_time=STEP)
-        self.bind(now)
+        caption = f"Back to the tokenizer that came with the weights, and {now.title} tells its story again."
+        self.play(*map(FadeOut, self.panel), run_time=QUICK)
+        self.bind(now, caption, FadeIn(self.labels), *call, *inside)
         self.generate(now)

@@ -33,13 +33,13 @@ class Part:
         return self.what, self.detail
 
 
-def parts_of(model: LanguageModel, ids: list[int]) -> dict[str, Part]:
-    """The five parts, under the titles of their pictures; `ids` are the prompt's, for the experts to choose by."""
+def parts_of(model: LanguageModel, ids: list[int], texts: list[str]) -> dict[str, Part]:
+    """The five parts, under the titles of their pictures. `ids` and `texts`: the prompt's tokens, for the router."""
     return {
         "Norm": norm(model),
         "Positions": positions(model),
         "Attention": attention(model),
-        "Feed-forward": feed_forward(model, ids),
+        "Feed-forward": feed_forward(model, ids, texts),
         "KV cache": cache(model),
     }
 
@@ -106,12 +106,12 @@ def attention(model: LanguageModel) -> Part:
     return Part(what, detail, {"heads": heads, "shared": shared, "windows": windows})
 
 
-def feed_forward(model: LanguageModel, ids: list[int]) -> Part:
+def feed_forward(model: LanguageModel, ids: list[int], texts: list[str]) -> Part:
     """One widening, with a gate or without; or many small ones, and a router."""
     part = model.blocks[0].feed_forward
     if hasattr(part, "router"):
         experts, picked = part.router.out_features, part.experts_per_token
-        drawn = {"experts": experts, "picked": picked, "chosen": chosen(model, part, ids)}
+        drawn = {"experts": experts, "picked": picked, "chosen": chosen(model, part, ids), "tokens": texts}
         return Part(f"{experts} experts, {picked} a token", "a router; each is a SwiGLU", drawn)
     gated = hasattr(part, "gate")
     # What the gate's activation makes of 2 tells SiLU, x times its logistic function, from GELU.

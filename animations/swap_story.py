@@ -104,6 +104,7 @@ def stop(key: str) -> Stop:
     with open_checkpoint(family.tiny) as checkpoint:
         model_type, tensors = checkpoint.config["model_type"], len(checkpoint.names())
     ids = tokenizer.encode(PROMPT)
+    tokens = tuple(Token(piece(tokenizer, id), id) for id in ids)
     return Stop(
         key=key,
         title=TITLES[key],
@@ -113,9 +114,9 @@ def stop(key: str) -> Stop:
         tensors=tensors,
         parameters=model.num_parameters(),
         tokenizer=family.tokenizer,
-        tokens=tuple(Token(piece(tokenizer, id), id) for id in ids),
+        tokens=tokens,
         written=pieces(tokenizer, continuation(model, tokenizer, ids)),
-        parts=parts_of(model, ids),
+        parts=parts_of(model, ids, [token.text for token in tokens]),
     )
 
 
@@ -165,7 +166,7 @@ NEWS = {
         "Its vocabulary is another one: every piece has another id, and there are {count} of them.",
     ),
     "olmo3": (
-        "Olmo 3 norms only after, all heads at once, and stretches the positions of its full layers alone.",
+        "Olmo 3 norms only after. YaRN stretches the positions of its full layers, and of no others.",
         "The prompt is cut as Qwen3 cuts it. Six families, and the workflow never moved.",
     ),
 }
