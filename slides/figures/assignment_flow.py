@@ -8,7 +8,7 @@ the first wagon moves. Rules, shapes and counts are the package's own weight map
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from course_helpers.families import FAMILIES
+from course_helpers.architectures.gpt2 import PRESETS, GPT2Config, GPT2Model
 from course_helpers.loaders.assign import HEAD
 from course_helpers.loaders.rules import Rule
 from course_helpers.loaders.weight_maps import GPT2
@@ -49,7 +49,7 @@ STRIP, STRIP_HEIGHT = 526, 60
 
 
 class Yard(NamedTuple):
-    """The smallest GPT-2: rules by name in the file, and the shapes of its parameters."""
+    """A GPT-2 of some size: rules by name in the file, and the shapes of its parameters."""
 
     rules: Mapping[str, Rule]
     shapes: Mapping[str, tuple[int, ...]]
@@ -64,16 +64,14 @@ class Yard(NamedTuple):
         return {name: rule for name, rule in self.rules.items() if rule.targets != (HEAD,)}
 
 
-def yard() -> Yard:
-    family = FAMILIES["gpt2"]
-    config = next(iter(family.presets.values()))
-    parameters = on_meta(family.model, config).named_parameters()
+def yard(config: GPT2Config) -> Yard:
+    parameters = on_meta(GPT2Model, config).named_parameters()
     return Yard(GPT2.expand(config), {name: parameter.shape for name, parameter in parameters})
 
 
 @figure
 def assignment_flow(drawing: Drawing) -> None:
-    found = yard()
+    found = yard(next(iter(PRESETS.values())))
     computed(drawing, "GPT-2's weight map")
     drawing.text(LEFT, 44, "in the file", 20, 650, NAVY)
     drawing.text(RIGHT, 44, "in the model", 20, 650, NAVY, "end")
