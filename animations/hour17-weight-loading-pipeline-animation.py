@@ -24,7 +24,7 @@ from manim import (
     there_and_back,
 )
 
-from animations.canvas import BODY, BOLD, HUGE, LABEL, PER_UNIT, STAGE, Box, above, code, lines, px, words
+from animations.canvas import BODY, BOLD, HUGE, LABEL, PER_UNIT, STAGE, Box, Words, above, code, lines, px, words
 from animations.film import OPENING, QUICK, SLOW, STEP, Film
 from animations.loading_model import (
     Check,
@@ -215,24 +215,22 @@ class WeightLoadingPipeline(Film):
         ]
         more = foot.inset(24, 0).place(words(f"and {self.story.tensors - len(checks)} more", LABEL, MUTED), LEFT)
         self.play(FadeIn(Check.heading(head)), *(FadeIn(check.without_mark()) for check in checks), run_time=STEP)
-        count = self.counter(0)
+        count, fit = self.counter(0), words("tensors fit", BODY, SOUND)
         copied = words("0 bytes copied so far", BODY, MUTED)
-        self.side.place(VGroup(count, copied).arrange(DOWN, buff=px(24)))
-        self.play(FadeIn(count), FadeIn(copied), run_time=QUICK)
+        told = self.side.place(VGroup(lines(count, fit, gap=8, side=np.zeros(3)), copied).arrange(DOWN, buff=px(24)))
+        self.play(FadeIn(told), run_time=QUICK)
         self.play(
             LaggedStart(*(Create(check.mark) for check in checks), lag_ratio=0.5),
             UpdateFromAlphaFunc(count, lambda mobject, alpha: mobject.become(self.counter(alpha).move_to(mobject))),
             run_time=2.4,
         )
         self.play(FadeIn(more), run_time=QUICK)
-        self.checks, self.counted = checks, VGroup(count, copied, more)
+        self.checks, self.counted = checks, VGroup(told, more)
 
-    def counter(self, share: float) -> VGroup:
+    def counter(self, share: float) -> Words:
         """How many tensors have been checked."""
         total = self.story.tensors
-        return VGroup(
-            words(f"{round(share * total)} of {total}", HUGE, SOUND, weight=BOLD), words("tensors fit", BODY, SOUND)
-        ).arrange(DOWN, buff=px(8))
+        return words(f"{round(share * total)} of {total}", HUGE, SOUND, weight=BOLD)
 
     def refused(self) -> None:
         """One matrix the wrong way round: the loader says so, and the model in hand stays what it was."""

@@ -174,6 +174,6 @@ def sanity_run(model: LanguageModel) -> Run:
     prompt = tokenizer.encode(card["prompt"])
     ids = generate(model, torch.tensor([prompt]), max_new_tokens=40, stop_ids=tokenizer.stop_ids)[0].tolist()
     pieces = [(tokenizer.decode([id]), id) for id in ids]
-    end = next(number for number, (piece, _) in enumerate(pieces) if piece.endswith("."))
+    end = next((number for number, (piece, _) in enumerate(pieces) if piece.endswith(".")), len(pieces) - 1)
     text, known = tokenizer.decode(ids[: end + 1]), len(prompt)
     return Run(card["prompt"], tuple(pieces[:known]), tuple(pieces[known : end + 1]), card["text"].startswith(text))
