@@ -117,16 +117,16 @@ def wagon(drawing: Drawing, y: float, name: str, shape: str, ink: str) -> None:
     for x in (LEFT + 34, LEFT + WAGON - 34):
         drawing.circle(x, top + HEIGHT + 1, 7, CHARCOAL, WHITE, 2)
     drawing.rect(LEFT, top, WAGON, HEIGHT, WHITE, ink, 7, 2.5)
-    drawing.text(LEFT + 10, y - 3, name.removeprefix(LAYER), 16, 600, CHARCOAL, family=MONO, fit=WAGON - 14)
-    drawing.text(LEFT + 10, y + 17, shape, 16, 400, MUTED)
+    drawing.text(LEFT + 10, y - 4.5, name.removeprefix(LAYER), 16, 600, CHARCOAL, family=MONO, fit=WAGON - 14)
+    drawing.text(LEFT + 10, y + 15.5, shape, 16, 400, MUTED)
 
 
 def platform(drawing: Drawing, y: float, target: str, shape: str) -> None:
     top, width = y - HEIGHT / 2, RIGHT - PLATFORM
     name = target.removesuffix(".weight").rpartition("blocks.0.")[2]
     drawing.rect(PLATFORM, top, width, HEIGHT, NAVY, radius=7)
-    drawing.text(PLATFORM + 10, y - 3, name, 16, 600, WHITE, family=MONO, fit=width - 14)
-    drawing.text(PLATFORM + 10, y + 17, shape, 16, 400, NAVY_TINT)
+    drawing.text(PLATFORM + 10, y - 4.5, name, 16, 600, WHITE, family=MONO, fit=width - 14)
+    drawing.text(PLATFORM + 10, y + 15.5, shape, 16, 400, NAVY_TINT)
 
 
 def siding(drawing: Drawing, name: str, why: str, y: float) -> None:
@@ -153,7 +153,7 @@ def gate(drawing: Drawing) -> None:
 def outcomes(drawing: Drawing, tensors: int, parameters: int) -> None:
     """Below the gate: what happens when it stays closed, and when it opens."""
     halves = (
-        (LEFT, ALARM_TINT, ALARM, drawing.cross, "one problem: all listed,", "nothing has moved"),
+        (LEFT, ALARM_TINT, ALARM, drawing.cross, "any problem: all listed,", "nothing has moved"),
         (
             POINTS - 10,
             SOUND_TINT,

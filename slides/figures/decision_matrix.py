@@ -43,8 +43,8 @@ WISHES = (
 SUITE, RULERS, CHOICE = "M9-LAB-09", "M9-CODE-02", "M9-LAB-APP-B"
 
 GUTTER, HEAD, TOP, ROW = 46, 30, 62, 36
-OBJECTIVE, HARDWARE, CEILING, LATENCY, FAMILY, PITCH = 74, 276, 388, 456, 526, 110
-BEST, PATH, RESERVE, RIGHT = 1314, 1458, 1596, 1748
+OBJECTIVE, HARDWARE, CEILING, LATENCY, FAMILY, PITCH = 74, 274, 384, 450, 524, 112
+BEST, PATH, RESERVE, RIGHT = 1322, 1464, 1600, 1750
 HARNESS, LINE = 248, 33
 
 
@@ -76,7 +76,7 @@ def heads(drawing: Drawing) -> None:
     drawing.marker(GUTTER, HEAD - 1, 1)
     for x, title in ((OBJECTIVE, "objective"), (HARDWARE, "hardware"), (CEILING, "ceiling"), (LATENCY, "latency")):
         drawing.text(x, HEAD + 5, title, 17, 650, NAVY)
-    drawing.line(OBJECTIVE, HEAD + 20, FAMILY - 16, HEAD + 20, NAVY, 2.5)
+    drawing.line(OBJECTIVE, HEAD + 20, FAMILY - 10, HEAD + 20, NAVY, 2.5)
     for index, family in enumerate(FAMILIES):
         drawing.text(column(index), HEAD + 5, deck_name(family), 17, 650, NAVY, "middle")
     drawing.line(FAMILY, HEAD + 20, FAMILY + PITCH * len(FAMILIES) - 8, HEAD + 20, HAIRLINE, 2.5)
@@ -96,7 +96,7 @@ def wish(drawing: Drawing, y: float, plan: Any) -> None:
     rows = request.work.batch_size
     name = next(name for name, objective in OBJECTIVES.items() if objective is request.objective)
     width = drawing.text(OBJECTIVE, line, name, 17, 650, NAVY)
-    tokens = f"{request.work.context:,} tokens" + (f" x {rows}" if rows > 1 else "")
+    tokens = f"{request.work.context:,} tokens" + (f" × {rows}" if rows > 1 else "")
     drawing.text(OBJECTIVE + width + 9, line, tokens, 16, 400, MUTED, fit=HARDWARE - OBJECTIVE - width - 14)
     drawing.text(HARDWARE, line, request.machine.name, 16, 400, CHARCOAL, fit=CEILING - HARDWARE - 6)
     drawing.text(CEILING, line, f"{request.machine.memory / GB:g} GB", 16, 400, CHARCOAL)

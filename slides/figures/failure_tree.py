@@ -180,7 +180,7 @@ def draw_leaf(drawing: Drawing, leaf: Leaf, top: float, height: float) -> None:
     drawing.text(LEAF + 50, middle - 3, leaf.department, 19, 700, ink)
     drawing.text(LEAF + 50, middle + 19, SYMPTOMS[leaf.look, leaf.department], 16, 400, CHARCOAL, fit=CAUSE - LEAF - 54)
     lines(drawing, CAUSE, middle, leaf.shown, CURE - CAUSE - 10)
-    cures = [f"{cure} (x {count})" if count > 1 else cure for cure, count in leaf.cures.items()]
+    cures = [f"{cure} (× {count})" if count > 1 else cure for cure, count in leaf.cures.items()]
     lines(drawing, CURE, middle, cures, RIGHT - CURE - 6)
 
 

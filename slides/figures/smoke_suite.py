@@ -117,7 +117,7 @@ def margins(drawing: Drawing, columns: Mapping[str, float], distances: Mapping[s
     rows = (
         ("rounding, at most", ": right", SOUND, max),
         ("mistakes, at least", None, ALARM, min),
-        ("epsilon x 10, by loss", QUIET, ALARM, None),
+        ("epsilon × 10, by loss", QUIET, ALARM, None),
     )
     for index, (label, end, ink, extreme) in enumerate(rows):
         y = MARGINS_TOP + LINE * index
