@@ -1,12 +1,13 @@
-"""Slide 13: four roads to one GPT-2 in one table of small multiples: is it the same model, how long, how much memory?
+"""Slide 13: four roads to one GPT-2 as places on a map of cost, and the four checks that all of them passed.
 
-The first columns are the lab's four checks; the last row is the lab's trap, a square matrix copied without being
-turned: it has the right names and shapes and is another model. In each column of bars the best road is gold.
+A map, because what the lab asks is "what does this road cost?", and a cost has two directions here: to the right it
+takes longer, upward it needs more memory. The corner below left is where one wants to be; gold are the roads that none
+beats in both. Beside a road stands what its file would do or notice. At the right the four checks, and the lab's trap:
+a square matrix that was copied without being turned passes the first two of them.
 """
 
 import re
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from course_helpers.palette import (
@@ -15,15 +16,17 @@ from course_helpers.palette import (
     CHARCOAL,
     GOLD,
     GOLD_INK,
-    HAIRLINE,
-    MONO,
+    GOLD_TINT,
     MUTED,
     NAVY,
-    SOFT_GREY,
+    SLATE,
     SOUND,
+    SOUND_TINT,
+    WHITE,
 )
 
 from . import figure
+from .axes import Axes
 from .numbers import ROOT
 from .parts_measured import measured_together
 from .svg import Drawing
@@ -31,42 +34,30 @@ from .svg import Drawing
 LAB = "M9-LAB-01"
 NOTEBOOK = ROOT / "notebooks" / "M9-LAB-01-alternative-weight-loading.py"
 CHECKS = ("names", "shapes", "logits", "text")
-READS = {
-    "PyTorch state dict": "pytorch_model.bin",
-    "Transformers": "from_pretrained(…)",
-    "safetensors": "model.safetensors",
-    "TensorFlow": "model.ckpt.index, .data",
-}
 #: The lab's validation checkpoints and what each says of the four checks.
 SAME, TRAP = "four roads give one model", "the transposed square is caught by numbers only"
 EXPECTED = {SAME: (True, True, True, True), TRAP: (True, True, False, False)}
-HEAD, ROW = 96, 52  # where the first row begins; from one to the next
-ROADS, TICKS, TIMES, PEAKS, FLIPPED, RUNS = 36, 352, 690, 1030, 1452, 1632  # the columns' left edges
-BAR, THICK = 216, 26  # the longest bar, and how thick all are
+#: What a file would do or notice, as the lab's table asks it; how it is said beside a road; whether it is good.
+FACTS = (("Can run code", "its file may run code", False), ("Notices a flipped bit", "notices a flipped bit", True))
+CHART = (100, 58, 992, 268)  # x, y, width, height
+SLOWEST, HIGHEST = 2.1, 2.2  # seconds and models at the ends of the axes
+DOT = 15
+PANEL, COLUMN = 1148, 84  # where the checks begin; from one check to the next
+FIRST_CHECK = PANEL + 290
 
 
 @figure
 def loading_comparison(drawing: Drawing) -> None:
     records = measured_together(drawing, LAB, "run")
-    drawing.source("right: the notebook, section 9")
+    drawing.source("what a file may do: the notebook, section 9")
     lab = records[LAB]
-    roads = lab["roads"]
-    _shade(drawing, len(roads))
-    _heads(drawing, lab["model_mb"])
-    checks = passed_checks(records["run"])
-    facts = {what: notebook_row(what) for what in ("Notices a flipped bit", "Can run code")}
-    for place, name in enumerate(roads):
-        y = HEAD + (place + 0.5) * ROW
-        drawing.text(ROADS, y - 2, name, 20, 650, NAVY)
-        drawing.text(ROADS, y + 20, READS[name], 16, 400, MUTED, family=MONO)
-        _ticks(drawing, y, checks[SAME])
-        _verdict(drawing, FLIPPED, y, facts["Notices a flipped bit"][name], good=True)
-        _verdict(drawing, RUNS, y, facts["Can run code"][name], good=False)
-    seconds = {name: road["seconds"] for name, road in roads.items()}
-    _bars(drawing, TIMES, seconds, "{:.2f} s")
-    models = {name: road["peak_mb"] / lab["model_mb"] for name, road in roads.items()}
-    _bars(drawing, PEAKS, models, "{:.2f}", one=True)
-    _trap(drawing, HEAD + len(roads) * ROW + 10, checks[TRAP])
+    costs = {name: (road["seconds"], road["peak_mb"] / lab["model_mb"]) for name, road in lab["roads"].items()}
+    axes = _ground(drawing, lab["model_mb"])
+    facts = {words: notebook_row(what) for what, words, _ in FACTS}
+    for name, cost in costs.items():
+        said = [(words, good) for _, words, good in FACTS if facts[words][name]]
+        _road(axes, name, cost, name in unbeaten(costs), said)
+    _checks(drawing, passed_checks(records["run"]))
 
 
 def passed_checks(run: Mapping[str, Any]) -> dict[str, tuple[bool, ...]]:
@@ -87,58 +78,68 @@ def notebook_row(what: str) -> dict[str, bool]:
     return {name: cell.startswith("yes") for name, cell in zip(names, cells, strict=True)}
 
 
-def _shade(drawing: Drawing, roads: int) -> None:
-    """Every second row is tinted, so that the eye stays in its row over the whole width."""
-    for place in range(0, roads, 2):
-        drawing.rect(20, HEAD + place * ROW, drawing.width - 40, ROW, SOFT_GREY, None, 10)
+def unbeaten(costs: Mapping[str, tuple[float, float]]) -> set[str]:
+    """The roads beside which none is as good in both costs and better in one, in the digits that are shown."""
+    shown = {name: tuple(round(value, 2) for value in cost) for name, cost in costs.items()}
+    return {
+        name
+        for name, mine in shown.items()
+        if not any(other != mine and all(a <= b for a, b in zip(other, mine, strict=True)) for other in shown.values())
+    }
 
 
-def _heads(drawing: Drawing, model_mb: float) -> None:
-    title = partial(drawing.text, size=21, weight=650, fill=NAVY)
-    below = partial(drawing.text, size=17, fill=MUTED)
-    title(ROADS, 46, "Road")
-    below(ROADS, 74, "and what it reads")
-    title(TICKS, 46, "Same model?")
+def _ground(drawing: Drawing, model_mb: float) -> Axes:
+    """The plane of costs, with the corner where one wants to be and the floor that no road can go below."""
+    axes = Axes(drawing, *CHART, (0, SLOWEST), (0.4, HIGHEST))
+    reach, rise = 330, axes.bottom - axes.y(1)
+    bend = f"Q{axes.left + reach - 60} {axes.y(1):.1f} {axes.left + reach} {axes.bottom}"
+    drawing.path(f"M{axes.left} {axes.y(1):.1f} {bend} H{axes.left} Z", GOLD_TINT, None)
+    drawing.text(axes.left + 20, axes.bottom - rise / 2 + 7, "best: fast and lean", 20, 650, GOLD_INK)
+    drawing.text(36, 36, "What a road costs", 22, 650, NAVY)
+    drawing.text(246, 36, "up: peak memory, in models; gold: no road is better in both", 18, 400, MUTED)
+    drawing.line(axes.left, axes.y(1), axes.right, axes.y(1), SLATE, 2, "3 6")
+    for value in (1, 2):
+        drawing.line(axes.left - 6, axes.y(value), axes.left + 6, axes.y(value), SLATE, 2)
+        drawing.text(axes.left - 14, axes.y(value) + 6, f"{value} ×", 18, 600, MUTED, "end")
+    drawing.text(axes.left + 20, axes.y(1) - 12, f"the model itself: {model_mb:.0f} MiB", 18, 500, CHARCOAL)
+    for seconds in (0.5, 1, 1.5, 2):
+        drawing.line(axes.x(seconds), axes.bottom - 6, axes.x(seconds), axes.bottom + 6, SLATE, 2)
+        drawing.text(axes.x(seconds), axes.bottom + 30, f"{seconds:g} s", 18, 600, MUTED, "middle")
+    drawing.text(axes.left, axes.bottom + 30, "right: time to load", 18, 400, MUTED)
+    drawing.polyline(((axes.left, axes.top), (axes.left, axes.bottom), (axes.right, axes.bottom)), SLATE, 2)
+    return axes
+
+
+def _road(axes: Axes, name: str, cost: tuple[float, float], best: bool, said: list[tuple[str, bool]]) -> None:
+    """One road at its place, with its name, its two costs and what is to be said of its file."""
+    draw, x, y = axes.drawing, axes.x(cost[0]), axes.y(cost[1])
+    draw.circle(x, y, DOT, GOLD if best else NAVY, WHITE, 3)
+    left, ink = x + DOT + 12, GOLD_INK if best else NAVY
+    below = y + 7
+    if cost[1] < 1.2:  # a road on the floor has its words below it
+        left, below = x - DOT, y + 44
+    width = draw.text(left, below, name, 22, 700, ink)
+    draw.text(left + width + 14, below, f"{cost[0]:.2f} s · {cost[1]:.2f} ×", 20, 600, CHARCOAL)
+    for row, (words, good) in enumerate(said, 1):
+        line = below + 27 * row
+        (draw.tick if good else draw.cross)(left + 9, line - 6, 15, SOUND if good else ALARM, 3.5)
+        draw.text(left + 28, line, words, 18, 600, SOUND if good else ALARM)
+
+
+def _checks(drawing: Drawing, passed: Mapping[str, tuple[bool, ...]]) -> None:
+    """The four checks: what the roads said to them, and what the trap said."""
+    drawing.text(PANEL, 36, "Is it the same model?", 22, 650, NAVY)
     for place, check in enumerate(CHECKS):
-        below(TICKS + 26 + place * 76, 76, check, anchor="middle")
-    title(TIMES, 46, "Time to load")
-    below(TIMES, 74, f"GPT-2 small, {model_mb:.0f} MiB")
-    title(PEAKS, 46, "Peak memory")
-    below(PEAKS, 74, "in models; 1 is the model itself")
-    title(FLIPPED, 46, "Sees a")
-    title(FLIPPED, 74, "flipped bit")
-    title(RUNS, 46, "File may")
-    title(RUNS, 74, "run code")
-
-
-def _ticks(drawing: Drawing, y: float, passed: tuple[bool, ...]) -> None:
-    for place, ok in enumerate(passed):
-        x = TICKS + 26 + place * 76
-        (drawing.tick if ok else drawing.cross)(x, y, 20, SOUND if ok else ALARM, 4)
-
-
-def _verdict(drawing: Drawing, x: float, y: float, yes: bool, good: bool) -> None:
-    ink = SOUND if yes == good else MUTED if good else ALARM
-    drawing.text(x, y + 7, "yes" if yes else "no", 20, 650, ink)
-
-
-def _bars(drawing: Drawing, x: float, values: Mapping[str, float], form: str, one: bool = False) -> None:
-    """A bar for every road; gold are those that nobody beats in the digits shown. `one`: a line at the value 1."""
-    most, best = max(values.values()), form.format(min(values.values()))
-    bottom = HEAD + len(values) * ROW
-    for place, value in enumerate(values.values()):
-        y, length, shown = HEAD + (place + 0.5) * ROW, BAR * value / most, form.format(value)
-        drawing.rect(x, y - THICK / 2, length, THICK, GOLD if shown == best else NAVY, None, 4)
-        drawing.text(x + length + 12, y + 7, shown, 20, 650, GOLD_INK if shown == best else CHARCOAL)
-    drawing.line(x, HEAD + 4, x, bottom - 4, HAIRLINE, 2)
-    if one:
-        drawing.line(x + BAR / most, HEAD, x + BAR / most, bottom, CHARCOAL, 2, "3 5")
-
-
-def _trap(drawing: Drawing, top: float, passed: tuple[bool, ...]) -> None:
-    y = top + ROW / 2
-    drawing.rect(20, top, drawing.width - 40, ROW, ALARM_TINT, None, 10)
-    drawing.text(ROADS, y - 2, "The trap", 20, 650, ALARM)
-    drawing.text(ROADS, y + 20, "a square matrix, not turned", 17, 400, CHARCOAL)
-    _ticks(drawing, y, passed)
-    drawing.text(TIMES, y + 7, "It loads in silence and fits every shape: only the numbers tell.", 20, 500, CHARCOAL)
+        drawing.text(FIRST_CHECK + place * COLUMN, 84, check, 20, 600, NAVY, "middle")
+    rows = (
+        (SAME, "All four roads", "equal to one another", 104, SOUND, SOUND_TINT),
+        (TRAP, "The trap", "a matrix, not turned", 204, ALARM, ALARM_TINT),
+    )
+    for key, title, below, top, ink, tint in rows:
+        drawing.rect(PANEL, top, drawing.width - PANEL - 36, 84, tint, None, 14)
+        drawing.text(PANEL + 22, top + 38, title, 22, 700, ink)
+        drawing.text(PANEL + 22, top + 65, below, 17, 400, CHARCOAL, fit=FIRST_CHECK - PANEL - 48)
+        for place, ok in enumerate(passed[key]):
+            x, y = FIRST_CHECK + place * COLUMN, top + 42
+            (drawing.tick if ok else drawing.cross)(x, y, 30, SOUND if ok else ALARM, 5.5)
+    drawing.text(PANEL + 22, 324, "It loads, and every shape fits: only the numbers tell.", 20, 600, ALARM)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 
@@ -135,7 +136,23 @@ def test_what_a_file_may_do_is_read_from_the_labs_own_table():
         "PyTorch state dict": False, "Transformers": False, "safetensors": False, "TensorFlow": True,
     }  # fmt: skip
     assert loading_comparison.notebook_row("Can run code")["PyTorch state dict"]
-    assert set(loading_comparison.READS) == set(record("M9-LAB-01")["roads"])
+    rows = [loading_comparison.notebook_row(what) for what, _, _ in loading_comparison.FACTS]
+    assert all(set(row) == set(record("M9-LAB-01")["roads"]) for row in rows)
+
+
+def test_gold_are_the_roads_that_none_beats_in_time_and_memory():
+    assert loading_comparison.unbeaten({"a": (1, 2), "b": (2, 1), "c": (2, 2), "d": (2, 1.004)}) == {"a", "b", "d"}
+    lab = record("M9-LAB-01")
+    quickest = min(lab["roads"], key=lambda road: lab["roads"][road]["seconds"])
+    costs = {name: (road["seconds"], road["peak_mb"] / lab["model_mb"]) for name, road in lab["roads"].items()}
+    assert quickest in loading_comparison.unbeaten(costs)
+    drawing = Drawing(1776, 380)
+    loading_comparison.loading_comparison(drawing)
+    dots = [part for part in drawing.parts if part.startswith("<circle")]
+    places = sorted(float(re.search(r'cx="([\d.]+)"', dot)[1]) for dot in dots)
+    left, _, width, _ = loading_comparison.CHART
+    seconds = sorted(road["seconds"] for road in lab["roads"].values())
+    assert places == pytest.approx([left + width * value / loading_comparison.SLOWEST for value in seconds], abs=0.01)
 
 
 # --- slide 14 -------------------------------------------------------------------------------------------------------
