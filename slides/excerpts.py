@@ -22,11 +22,12 @@ _INCLUDE = re.compile(r'include: (?P<file>[\w/.-]+)#(?P<name>[\w.]+)(?: from "(?
 
 
 def excerpt(section: str) -> tuple[str, list[str]]:
-    """The code of a `## Code` section and the places it comes from. Raises DeckError, saying what is wrong."""
-    code, places = [], []
+    """The code of a `## Code` section, and each file with the names that were taken from it. Raises DeckError."""
+    code: list[str] = []
+    places: dict[str, list[str]] = {}
     for row in section.splitlines():
         if not row.startswith("include:"):
-            if row.strip() and not row.startswith("#"):
+            if row.strip() and not row.lstrip().startswith("#"):
                 raise DeckError(f"code: {row!r} is neither an include nor a comment")
             code.append(row)
             continue
@@ -34,11 +35,11 @@ def excerpt(section: str) -> tuple[str, list[str]]:
         if not match:
             raise DeckError(f'code: {row!r} is not of the form include: FILE#NAME [from "…"] [to "…"]')
         code += _cut(_lines_of(match["file"], match["name"]), match["start"], match["end"], row)
-        place = f"{match['file']}, {match['name']}"
-        if place not in places:
-            places.append(place)
+        names = places.setdefault(match["file"], [])
+        if match["name"] not in names:
+            names.append(match["name"])
     _check_size(code)
-    return "\n".join(code), places
+    return "\n".join(code), [f"{file}, {', '.join(names)}" for file, names in places.items()]
 
 
 def _lines_of(file: str, name: str) -> list[str]:

@@ -31,7 +31,7 @@ def find(asset: str) -> Film:
     raise FileNotFoundError(f"no film {stem}.mp4 with poster, captions and sections. Next step: make animations")
 
 
-def _section(name: str, start: float, seconds: float, stage: int | None, **_: object) -> dict[str, object]:
+def _section(name: str, start: float, seconds: float, stage: int | None = None, **_: object) -> dict[str, object]:
     return {"name": name, "start": start, "end": round(start + seconds, 3), "stage": stage}
 
 

@@ -50,7 +50,7 @@ def test_a_part_of_a_function_and_a_method():
         "def method(self):",
         "    return self.value",
     ]
-    assert len(places) == 2
+    assert places == [f"{HERE}, example, Holder.method"]
 
 
 @pytest.mark.parametrize(
