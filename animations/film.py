@@ -70,10 +70,17 @@ class Film(Scene):
         self.end_section(hold=CLOSING)
 
     def section(
-        self, name: str, caption: str, stage: int | None = None, clear: bool = False, keep: Sequence[Mobject] = ()
+        self,
+        name: str,
+        caption: str,
+        stage: int | None = None,
+        clear: bool = False,
+        keep: Sequence[Mobject] = (),
+        first: Sequence[Animation] = (),
     ) -> None:
         """Rest, end the section before, and begin this one with its caption, and with a stage lit on the rail. `clear`:
-        what was on the stage leaves, but for what is to stay: so a section's last picture is never an empty one."""
+        what was on the stage leaves, but for what is to stay: so a section's last picture is never an empty one.
+        `first` happens meanwhile, so that the stage is not empty either."""
         if self.sections:
             self.end_section()
         self.next_section(name)
@@ -81,7 +88,7 @@ class Film(Scene):
         animations = [] if stage is None else self.rail.go(stage)
         if stage is not None and self.rail not in self.mobjects:
             animations = [FadeIn(self.rail)]
-        self.say(caption, *animations, *(self.leave(*keep) if clear else []))
+        self.say(caption, *animations, *(self.leave(*keep) if clear else []), *first)
 
     def say(self, text: str, *animations) -> None:
         """Show another caption. Other animations may run at the same time."""

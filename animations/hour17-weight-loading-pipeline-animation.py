@@ -24,32 +24,11 @@ from manim import (
     there_and_back,
 )
 
+from animations import loading_model as model
+from animations import loading_pictures as pictures
 from animations.canvas import BODY, BOLD, HUGE, LABEL, PER_UNIT, STAGE, Box, Words, above, code, lines, px, words
 from animations.film import OPENING, QUICK, SLOW, STEP, Film
-from animations.loading_model import (
-    Check,
-    MemoryPicture,
-    ModelPicture,
-    Pulse,
-    Stream,
-    chips,
-    error_card,
-    fingerprints,
-    measured_where,
-    verdict,
-)
-from animations.loading_pictures import (
-    Door,
-    Folder,
-    MapRow,
-    Turned,
-    dimension,
-    found,
-    page_of_tensors,
-    questions,
-    shape_text,
-    ticket,
-)
+from animations.loading_memory import MemoryPicture, measured_where
 from animations.loading_recap import recap
 from animations.loading_story import TURNED, story
 from animations.style import Arrow, Card, Tensor, Token
@@ -70,7 +49,8 @@ class WeightLoadingPipeline(Film):
         self.four_sources()
         self.one_door()
         self.name_by_name()
-        self.turned_and_split()
+        self.turned_over()
+        self.cut_in_three()
         self.checked()
         self.refused()
         self.streamed()
@@ -92,7 +72,7 @@ class WeightLoadingPipeline(Film):
         """Four checkpoints of one model, each in its own shape; the same two things in all of them."""
         self.section("four formats", "One trained model can lie on disk in four ways.", 0, clear=True)
         boxes = STAGE.columns(len(self.story.layouts), gap=44)
-        self.folders = [Folder(layout, box) for layout, box in zip(self.story.layouts, boxes, strict=True)]
+        self.folders = [pictures.Folder(layout, box) for layout, box in zip(self.story.layouts, boxes, strict=True)]
         for shown in self.folders:
             self.play(FadeIn(shown, shift=px(30) * UP), run_time=STEP)
         # What they have in common: a nod from each part that holds names, then from each that holds numbers.
@@ -112,21 +92,21 @@ class WeightLoadingPipeline(Film):
         space, foot = STAGE.rows([9, 1], gap=20)
         left, middle, right = space.columns([0.9, 0.8, 2], gap=96)
         rows = [box.inset(0, 6).rows([0.6] + [1] * len(self.story.layouts), gap=44)[1:] for box in (left, right)]
-        tickets = [ticket(layout, box) for layout, box in zip(self.story.layouts, rows[0], strict=True)]
-        outcomes = [found(layout, box) for layout, box in zip(self.story.layouts, rows[1], strict=True)]
+        tickets = [pictures.ticket(layout, box) for layout, box in zip(self.story.layouts, rows[0], strict=True)]
+        outcomes = [pictures.found(layout, box) for layout, box in zip(self.story.layouts, rows[1], strict=True)]
         moves = [
             FadeOut(big, target_position=small, scale=0.3) for big, small in zip(self.folders, tickets, strict=True)
         ]
         self.play(*moves, *(FadeIn(small, scale=1.5) for small in tickets), run_time=SLOW)
-        door = Door(self.story.layouts, [small.get_y() for small in tickets], middle)
+        door = pictures.Door(self.story.layouts, [small.get_y() for small in tickets], middle)
         self.play(FadeIn(door, scale=0.9), run_time=STEP)
         for start, reader, end in zip(tickets, door.readers, outcomes, strict=True):
             self.play(self.through(start, door, reader, end), run_time=1.1)
-        self.play(FadeIn(foot.place(questions())), run_time=STEP)
+        self.play(FadeIn(foot.place(pictures.questions())), run_time=STEP)
         self.say("The names are still the file's own. They are mapped next.")
         self.wait(STEP)
 
-    def through(self, start: VGroup, door: Door, reader: VGroup, end: VGroup) -> LaggedStart:
+    def through(self, start: VGroup, door: pictures.Door, reader: VGroup, end: VGroup) -> LaggedStart:
         """The way of one format: an arrow in, its reader, an arrow out, and the tensor it becomes."""
         sides = [np.array([side[0], start.get_y(), 0]) for side in (door.get_left(), door.get_right())]
         gap = px(10) * RIGHT
@@ -142,79 +122,73 @@ class WeightLoadingPipeline(Film):
 
     def name_by_name(self) -> None:
         """Rows of the real weight map, one after the other."""
-        self.section(
-            "names, one by one", "A weight map says which parameter each tensor becomes, and how.", 1, clear=True
-        )
         head, space = STAGE.rows([1, 11], gap=12)
-        rows = [
-            MapRow(row, box) for row, box in zip(self.story.rows, space.rows(len(self.story.rows), gap=26), strict=True)
-        ]
-        for text, over in (("in the checkpoint", rows[0].source), ("in our model", rows[0].ours)):
-            label = words(text, BODY, MUTED, weight=BOLD).move_to(head.at())
-            self.add(label.set_x(over.get_left()[0] + label.width / 2))
+        boxes = space.rows(len(self.story.rows), gap=26)
+        rows = [pictures.MapRow(row, box) for row, box in zip(self.story.rows, boxes, strict=True)]
+        titles = rows[0].titles(head)
+        told = "A weight map says which parameter each tensor becomes, and how."
+        self.section("names, one by one", told, 1, clear=True, first=[FadeIn(titles)])
         for row in rows:
-            parts = (row.source, VGroup(row.arrow, row.done), row.ours)
-            self.play(
-                LaggedStart(*(FadeIn(part, shift=px(24) * RIGHT) for part in parts), lag_ratio=0.45), run_time=1.1
-            )
+            steps = [FadeIn(part, shift=px(24) * RIGHT) for part in (row.source, row.way, row.ours)]
+            self.play(LaggedStart(*steps, lag_ratio=0.45), run_time=1.1)
         # One of them has the longest way to go.
-        self.say("GPT-2's matrices have to be turned over. This one is also cut in three.")
-        turned = rows[[row.source for row in self.story.rows].index(TURNED)]
-        self.play(*(row.animate.set_opacity(0.15) for row in rows if row is not turned), run_time=STEP)
+        self.say("The matrices of GPT-2's blocks have to be turned. This one is also cut in three.")
+        self.turned = rows[[row.source for row in self.story.rows].index(TURNED)]
+        self.play(*(row.animate.set_opacity(0.15) for row in rows if row is not self.turned), run_time=STEP)
         self.wait(QUICK)
 
-    def turned_and_split(self) -> None:
-        """GPT-2's query, key and value: side by side in the file, turned, and cut in three."""
+    def turned_over(self) -> None:
+        """GPT-2's query, key and value: side by side in the file, and turned over the diagonal."""
         row = next(row for row in self.story.rows if row.source == TURNED)
-        self.section(
-            "transpose and split", "GPT-2 stores query, key and value side by side in one matrix.", 1, clear=True
-        )
-        left, right = STAGE.columns([1.05, 1], gap=60)
         names = [target.split(".")[-2] for target in row.targets]
-        matrix = Turned(names, STAGE.height / (len(names) + 1.3), left.at(0.5, 0.46))
-        title = above(matrix, code(row.source, LABEL, GOLD_INK), gap=70)
-        across, down = row.shape[1], row.shape[0]
-        marks = VGroup(dimension(matrix, across, "outputs", UP), dimension(matrix, down, "inputs", LEFT))
-        self.play(FadeIn(matrix), FadeIn(title), run_time=STEP)
-        self.play(FadeIn(marks), run_time=QUICK)
+        matrix = self.matrix = pictures.Turned(names, STAGE.height / (len(names) + 0.7), STAGE.at(0.5, 0.46))
+        grow = FadeIn(matrix, target_position=self.turned.source, scale=0.3, run_time=STEP)
+        told = "GPT-2 stores query, key and value side by side in one matrix."
+        self.section("transpose", told, 1, clear=True, first=[grow])
+        title = above(matrix, code(row.source, BODY, GOLD_INK), gap=80)
+        marks = VGroup(title, *matrix.dimensions((row.shape[1], "outputs"), (row.shape[0], "inputs")))
+        self.play(FadeIn(marks), run_time=STEP)
         self.wait(STEP)
         # Over the diagonal: a transpose is a turn, not a calculation.
-        self.say("Transpose: our linear layers want output by input.", FadeOut(marks), FadeOut(title))
+        self.say("Transpose: our linear layers want output by input.", FadeOut(marks))
+        over = ApplyMatrix(matrix.OVER, matrix.squares, about_point=matrix.squares.get_center())
         moves = [name.animate.move_to(place) for name, place in zip(matrix.names, matrix.turned(), strict=True)]
-        self.play(
-            ApplyMatrix(matrix.OVER, matrix.squares, about_point=matrix.squares.get_center()), *moves, run_time=SLOW
+        self.play(over, *moves, run_time=SLOW)
+        self.marks = VGroup(*matrix.dimensions((row.shape[0], "inputs"), (row.shape[1], "outputs")))
+        self.play(FadeIn(self.marks), run_time=QUICK)
+
+    def cut_in_three(self) -> None:
+        """The turned matrix comes apart into three parameters."""
+        row = next(row for row in self.story.rows if row.source == TURNED)
+        self.section(
+            "split", "Split: three parameters, and not one number has changed.", 1, first=[FadeOut(self.marks)]
         )
-        marks = VGroup(dimension(matrix, down, "inputs", UP), dimension(matrix, across, "outputs", LEFT))
-        self.play(FadeIn(marks), run_time=QUICK)
-        self.wait(QUICK)
-        # Three parameters, each whole.
-        self.say("Split: three parameters, and not one number has changed.", FadeOut(marks))
-        tiles = [Tensor(name, shape_text(row.target_shape), right.width, NAVY_TINT, NAVY) for name in row.targets]
-        parts, arrows = matrix.parts(), []
+        left, right = STAGE.columns([1, 1.6], gap=60)
+        shape = pictures.shape_text(row.target_shape)
+        tiles = [Tensor(name, shape, right.width, NAVY_TINT, NAVY) for name in row.targets]
+        parts, arrows, apart = self.matrix.parts(), [], []
         for part, place, tile in zip(parts, right.rows(len(tiles), gap=30), tiles, strict=True):
             place.place(tile, RIGHT)
-            start = np.array([part.get_right()[0], tile.get_y(), 0]) + px(16) * RIGHT
-            arrows.append(Arrow(start, tile.get_left() + px(16) * LEFT, GOLD))
-        apart = [part.animate.set_y(tile.get_y()) for part, tile in zip(parts, tiles, strict=True)]
-        self.play(LaggedStart(*apart, lag_ratio=0), run_time=STEP)
+            target = part.copy().move_to([left.at()[0], tile.get_y(), 0])
+            apart.append(part.animate.move_to(target))
+            arrows.append(Arrow(target.get_right() + px(16) * RIGHT, tile.get_left() + px(16) * LEFT, GOLD))
+        self.play(*apart, run_time=STEP)
         for arrow, tile in zip(arrows, tiles, strict=True):
-            self.play(
-                LaggedStart(GrowFromEdge(arrow, LEFT), FadeIn(tile, shift=px(30) * RIGHT), lag_ratio=0.4), run_time=STEP
-            )
+            steps = GrowFromEdge(arrow, LEFT), FadeIn(tile, shift=px(30) * RIGHT)
+            self.play(LaggedStart(*steps, lag_ratio=0.4), run_time=STEP)
 
     def checked(self) -> None:
         """Every tensor is looked at before the first byte is copied."""
-        self.section(
-            "shape checks", "Before one byte is copied, every tensor is checked: name, shape, type.", 2, clear=True
-        )
         self.table, self.side = STAGE.columns([2.1, 1], gap=90)
-        head, *places, foot = self.table.inset(0, 50).rows([0.6] + [1] * len(self.story.rows) + [0.6], gap=14)
-        self.places = places
+        rows = self.story.rows
+        head, *self.places, foot = self.table.inset(0, 50).rows([0.6] + [1] * len(rows) + [0.6], gap=14)
         checks = [
-            Check(row.source, row.shape, row.shape, box) for row, box in zip(self.story.rows, self.places, strict=True)
+            model.Check(row.source, row.shape, row.shape, box) for row, box in zip(rows, self.places, strict=True)
         ]
         more = foot.inset(24, 0).place(words(f"and {self.story.tensors - len(checks)} more", LABEL, MUTED), LEFT)
-        self.play(FadeIn(Check.heading(head)), *(FadeIn(check.without_mark()) for check in checks), run_time=STEP)
+        table = [FadeIn(part) for part in (model.Check.heading(head), *(check.without_mark() for check in checks))]
+        told = "Before one byte is copied, every tensor is checked: name, shape, type."
+        self.section("shape checks", told, 2, clear=True, first=[LaggedStart(*table, lag_ratio=0.1)])
         count, fit = self.counter(0), words("tensors fit", BODY, SOUND)
         copied = words("0 bytes copied so far", BODY, MUTED)
         told = self.side.place(VGroup(lines(count, fit, gap=8, side=np.zeros(3)), copied).arrange(DOWN, buff=px(24)))
@@ -237,39 +211,39 @@ class WeightLoadingPipeline(Film):
         refusal = self.story.refusal
         self.section("a wrong shape", "Now one matrix lies in the file the wrong way round.", stage=2)
         number = next(index for index, row in enumerate(self.story.rows) if row.source == refusal.error.tensor)
-        bad = Check(refusal.error.tensor, refusal.error.expected, refusal.error.found, self.places[0])
+        bad = model.Check(refusal.error.tensor, refusal.error.expected, refusal.error.found, self.places[0])
         others = [check for check in self.checks if check is not self.checks[number]]
         self.play(FadeOut(Group(*others, self.counted)), self.checks[number].animate.move_to(bad), run_time=STEP)
         self.play(FadeOut(self.checks[number]), FadeIn(bad), run_time=QUICK)
         self.wait(QUICK)
         self.say("It is refused: what is wrong, where, and why.")
-        told = error_card(refusal, Box(self.table.left, self.table.bottom, self.table.right, self.places[1].top - 20))
+        beneath = Box(self.table.left, self.table.bottom, self.table.right, self.places[1].top - 20)
+        told = model.error_card(refusal, beneath)
         self.play(FadeIn(told, shift=px(30) * UP), run_time=STEP)
         self.wait(SLOW)
         # All or nothing.
         name_box, model_box, print_box = self.side.rows([0.35, 3.4, 0.8], gap=20)
         name = name_box.place(words("the model in hand", BODY, NAVY, weight=BOLD))
-        model = ModelPicture(self.story.blocks, model_box).filled()
+        whole = model.ModelPicture(self.story.blocks, model_box).filled()
         self.say("All or nothing: the model in hand is what it was before.")
-        self.play(FadeIn(name), FadeIn(model), run_time=STEP)
-        self.play(FadeIn(print_box.place(fingerprints(refusal))), run_time=STEP)
+        self.play(FadeIn(name), FadeIn(whole), run_time=STEP)
+        self.play(FadeIn(print_box.place(model.fingerprints(refusal))), run_time=STEP)
         self.wait(STEP)
 
     def streamed(self) -> None:
         """Tensors go into the blocks; memory, as it was measured, grows to one model and no further."""
         memory = self.story.memory
-        self.section(
-            "stream into the model", "Checked: now each tensor is read straight into its place.", 3, clear=True
-        )
         left, middle, right = STAGE.columns([0.85, 1.5, 1], gap=110)
-        source = page_of_tensors(self.story.layouts[1], left.inset(0, 90))
-        self.model = ModelPicture(self.story.blocks, middle)
+        source = pictures.page_of_tensors(self.story.layouts[1], left.inset(0, 90))
+        self.model = model.ModelPicture(self.story.blocks, middle)
         picture = MemoryPicture(memory, right)
-        self.play(FadeIn(source), FadeIn(self.model), run_time=STEP)
+        told = "Checked: now each tensor is read straight into its place."
+        self.section("stream into the model", told, 3, clear=True, first=[FadeIn(source), FadeIn(self.model)])
         self.play(FadeIn(picture), run_time=STEP)
+        self.wait(QUICK)
         seconds = 7.0
         self.say(measured_where(memory, seconds))
-        stream = Stream(source.parts[-1].get_right(), [self.model.slots[name] for name in self.story.order])
+        stream = model.Stream(source.parts[-1].get_right(), [self.model.slots[name] for name in self.story.order])
         self.play(
             UpdateFromAlphaFunc(self.model, lambda mobject, alpha: stream.fill(alpha)),
             UpdateFromAlphaFunc(stream, lambda mobject, alpha: stream.move(alpha)),
@@ -284,11 +258,13 @@ class WeightLoadingPipeline(Film):
     def sanity_run(self) -> None:
         """The prompt goes in, and the text comes out, token by token."""
         run = self.story.run
-        self.section("sanity run", f"A known prompt goes in: “{run.prompt}”.", 4, clear=True, keep=[self.model])
         left, right = STAGE.columns([self.model.width, STAGE.width / PER_UNIT - self.model.width], gap=90)
-        self.play(self.model.animate.move_to(left.at(0, 0.5), aligned_edge=LEFT), run_time=STEP)
-        upper, lower = right.inset(0, 40).rows([4.4, 1], gap=30)
-        row = chips([*run.prompt_tokens, *run.new_tokens], upper, len(run.prompt_tokens))
+        go_left = self.model.animate(run_time=STEP).move_to(left.at(0, 0.5), aligned_edge=LEFT)
+        told = f"A known prompt goes in: “{run.prompt}”."
+        self.section("sanity run", told, 4, clear=True, keep=[self.model], first=[go_left])
+        key, upper, lower = right.inset(0, 10).rows([0.8, 4.4, 0.8], gap=24)
+        self.play(FadeIn(key.place(model.token_key(), LEFT)), run_time=QUICK)
+        row = model.chips([*run.prompt_tokens, *run.new_tokens], upper, len(run.prompt_tokens))
         prompt, new = row[: len(run.prompt_tokens)], row[len(run.prompt_tokens) :]
         self.play(LaggedStart(*(FadeIn(chip, shift=px(16) * DOWN) for chip in prompt), lag_ratio=0.3), run_time=STEP)
         self.wait(QUICK)
@@ -297,11 +273,11 @@ class WeightLoadingPipeline(Film):
             self.one_token(chip, seconds=STEP if number < 2 else QUICK)
         self.wait(QUICK)
         self.say("The text is the expected one: the weights are where they belong.")
-        self.play(FadeIn(lower.place(verdict(run), LEFT)), run_time=STEP)
+        self.play(FadeIn(lower.place(model.verdict(run), LEFT)), run_time=STEP)
 
     def one_token(self, chip: Token, seconds: float) -> None:
         """A forward pass through the model, and the token that comes of it."""
-        pulse = Pulse(self.model)
+        pulse = model.Pulse(self.model)
         come = FadeIn(chip, target_position=self.model.get_corner(DOWN + RIGHT), scale=0.6)
         go = UpdateFromAlphaFunc(pulse, lambda mobject, alpha: mobject.show(alpha))
         self.play(LaggedStart(go, come, lag_ratio=0.6), run_time=seconds)

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
-from manim import DOWN, LEFT, RIGHT, UP, DashedVMobject, ManimColor, Rectangle, VGroup, interpolate_color, smooth
+from manim import DOWN, LEFT, RIGHT, UP, ManimColor, VGroup, interpolate_color, smooth
 
 from course_helpers.palette import (
     ALARM,
     ALARM_TINT,
     CHARCOAL,
     GOLD,
-    GOLD_INK,
     GOLD_TINT,
     HAIRLINE,
     MUTED,
@@ -21,10 +20,10 @@ from course_helpers.palette import (
     WHITE,
 )
 
-from .canvas import BODY, BOLD, LABEL, MEDIUM, SMALLEST, Box, Words, beside, code, lines, px, words
+from .canvas import BODY, BOLD, LABEL, MEDIUM, SMALLEST, Box, beside, code, lines, px, words
 from .loading_pictures import shape_text
-from .loading_story import Memory, Refusal, Run
-from .style import EDGE, Card, Cross, MemoryBar, Tick, Token
+from .loading_story import Refusal, Run
+from .style import Card, Cross, Tick, Token
 
 
 class Check(VGroup):
@@ -177,55 +176,6 @@ class Pulse(Card):
         self.move_to(start + share * (end - start)).set_opacity(1.0 if 0 < share < 1 else 0.0)
 
 
-class MemoryPicture(VGroup):
-    """The measured memory as a column that can be played, and the naive peak as the ghost of another one beside it."""
-
-    def __init__(self, memory: Memory, box: Box):
-        super().__init__()
-        self.memory = memory
-        names, room = box.rows([1, 8.4], gap=16)
-        left, right = room.columns(2, gap=56)
-        self.bar = MemoryBar(memory.naive_peak_mb, left.width, room.height)
-        left.place(self.bar)
-        self.value = self.value_at(0)
-        titles = (("stream", "measured", GOLD_INK), ("naive", f"peak {memory.naive_peak_mb:.0f} MiB", MUTED))
-        for column, (title, note, colour) in zip(names.columns(2, gap=56), titles, strict=True):
-            text = (words(title, BODY, colour, weight=BOLD), words(note, LABEL, MUTED))
-            self.add(column.place(lines(*text, gap=-4, side=np.zeros(3))))
-        self.add(self.bar, self.ghost(right), self.value)
-
-    def ghost(self, box: Box) -> VGroup:
-        """What the naive way holds at its worst moment: the model it has built, and all of the file beside it."""
-        share = self.memory.model_mb / self.memory.naive_peak_mb
-        upper, lower = box.rows([1 - share, share])
-        parts = VGroup()
-        for part, meaning in ((upper, "the whole file"), (lower, "the model")):
-            ground = Rectangle(width=px(part.width), height=px(part.height)).move_to(part.at())
-            parts.add(ground.copy().set_fill(SOFT_GREY, 0.6).set_stroke(width=0))
-            parts.add(DashedVMobject(ground.set_stroke(MUTED, EDGE), num_dashes=44))
-            parts.add(words(meaning, LABEL, MUTED, fit=part.width - 20).move_to(part.at()))
-        return parts
-
-    def value_at(self, amount: float) -> Words:
-        """The amount in words, over the column's top."""
-        text = words(f"{amount:.0f} MiB", BODY, GOLD_INK, weight=BOLD)
-        return text.move_to(self.bar.level(amount, LEFT) + px(8) * UP, aligned_edge=DOWN).set_x(self.bar.get_x())
-
-    def play_to(self, moment: float) -> None:
-        """Show what was held at a moment (seconds) of the measurement."""
-        amount = float(np.interp(moment, self.memory.seconds, self.memory.private_mb))
-        self.bar.show(amount)
-        self.value.become(self.value_at(amount))
-
-
-def measured_where(memory: Memory, seconds: float) -> str:
-    """What is being shown, and how slowly."""
-    return (
-        f"Memory as measured on a larger checkpoint ({memory.source}): {memory.model_mb:.0f} MiB "
-        f"in {memory.load_seconds:.2f} s, shown {seconds / memory.load_seconds:.0f} times slower."
-    )
-
-
 #: The size of the text that comes out.
 TOKEN = 46
 
@@ -246,6 +196,13 @@ def chips(tokens: Sequence[tuple[str, int]], box: Box, known: int) -> VGroup:
         line.append(chip)
         made.add(chip)
     return box.place(made, LEFT)
+
+
+def token_key() -> VGroup:
+    """Which tokens are whose."""
+    kinds = (("the prompt", SOFT_GREY, NAVY), ("what the model adds", GOLD_TINT, GOLD))
+    keys = (beside(Card(44, 30, fill, edge, radius=8), words(text, LABEL, MUTED), gap=14) for text, fill, edge in kinds)
+    return beside(*keys, gap=48)
 
 
 def verdict(run: Run) -> VGroup:

@@ -193,7 +193,16 @@ class MapRow(VGroup):
         several = f"{len(row.targets)} times " if len(row.targets) > 1 else ""
         self.ours = Tensor(joined(row.targets), several + shape_text(row.target_shape), right.width, WHITE, NAVY)
         right.place(self.ours)
-        super().__init__(self.source, self.arrow, self.done, self.ours)
+        self.way = VGroup(self.arrow, self.done)
+        super().__init__(self.source, self.way, self.ours)
+
+    def titles(self, box: Box) -> VGroup:
+        """What stands over the two sides of all rows."""
+        titled = (("in the checkpoint", self.source), ("in our model", self.ours))
+        titles = VGroup(*(words(text, BODY, MUTED, weight=BOLD) for text, _ in titled)).move_to(box.at())
+        for title, (_, tile) in zip(titles, titled, strict=True):
+            title.align_to(tile, LEFT).set_y(box.at()[1])
+        return titles
 
 
 # --- one row from close by ---
@@ -205,12 +214,9 @@ class Turned(VGroup):
     def __init__(self, names: Sequence[str], side: float, centre: np.ndarray):
         squares = [Square(px(side)).set_fill(GOLD_TINT, 1).set_stroke(GOLD, EDGE) for _ in names]
         self.squares = VGroup(*squares).arrange(RIGHT, buff=0).move_to(centre)
-        self.names = VGroup(
-            *(
-                words(name, BODY, GOLD_INK, weight=BOLD).move_to(square)
-                for name, square in zip(names, squares, strict=True)
-            )
-        )
+        self.names = VGroup(*(words(name, HEAD, GOLD_INK, weight=BOLD) for name in names))
+        for name, square in zip(self.names, squares, strict=True):
+            name.move_to(square)
         super().__init__(self.squares, self.names)
 
     #: Turns right into down and up into left: rows become columns.
@@ -225,7 +231,7 @@ class Turned(VGroup):
         middle = self.squares.get_center()
         return [middle + self.OVER @ (square.get_center() - middle) for square in self.squares]
 
-
-def dimension(mobject: VGroup, size: int, meaning: str, side: np.ndarray) -> Words:
-    """How long a side of a matrix is, and what runs along it."""
-    return words(f"{size} {meaning}", LABEL, MUTED).next_to(mobject, side, buff=px(14))
+    def dimensions(self, across: tuple[int, str], down: tuple[int, str]) -> tuple[Words, Words]:
+        """How long the sides are, and what runs along them: over the matrix, and to its left."""
+        upper, left = (words(f"{size} {meaning}", LABEL, MUTED) for size, meaning in (across, down))
+        return upper.next_to(self.squares, UP, buff=px(14)), left.next_to(self.squares, LEFT, buff=px(18))
