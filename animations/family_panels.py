@@ -46,7 +46,7 @@ def _label(row: Box, text: str):
 
 def layers(mistake: Mistake) -> VGroup:
     """The layers of the validation: passed, failed, not reached."""
-    left = MODEL.columns([560, 1200])[0].inset(36, 44)
+    left = MODEL.columns([500, 1200], gap=60)[0].inset(0, 44)
     rows = VGroup()
     for name, row in zip(LAYERS, left.rows(len(LAYERS), gap=14), strict=True):
         passed, failed = name in mistake.passed, name == mistake.failed
@@ -61,7 +61,7 @@ def layers(mistake: Mistake) -> VGroup:
 
 def refusal(mistake: Mistake) -> VGroup:
     """The words with which the package refuses the pair."""
-    right = MODEL.columns([560, 1200])[1].inset(36, 44)
+    right = MODEL.columns([500, 1200], gap=60)[1].inset(0, 44)
     heading, *rows = right.rows([70, *[50] * len(SHOWN)], gap=14)
     said = words(f"{mistake.failed}: {mistake.reason}", HEAD, ALARM, weight=MEDIUM, fit=heading.width)
     told = VGroup(heading.place(said, LEFT))

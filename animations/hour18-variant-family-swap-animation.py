@@ -8,7 +8,7 @@ the prompt, texts that are really written, and a wrong tokenizer that the packag
 
 from itertools import pairwise
 
-from manim import LEFT, Animation, AnimationGroup, FadeIn, FadeOut, LaggedStart, VGroup
+from manim import LEFT, Animation, AnimationGroup, FadeIn, FadeOut, LaggedStart, Mobject, VGroup
 
 from animations.canvas import LABEL, px, words
 from animations.family_mobjects import (
@@ -26,7 +26,7 @@ from animations.family_mobjects import (
 from animations.family_panels import layers, reading, refusal, table
 from animations.film import HOLD, OPENING, QUICK, SLOW, STEP, Film
 from animations.style import Card, Token
-from animations.swap_story import PROMPT, SETTINGS, Stop, mistake, news, stops
+from animations.swap_story import PROMPT, SETTINGS, Mistake, Stop, mistake, news, stops
 from course_helpers.palette import ALARM, GOLD, MUTED, NAVY
 
 #: The tokens of the prompt that the film follows into the experts; the last stays.
@@ -40,7 +40,7 @@ class VariantFamilySwap(Film):
 
     title = "One workflow, six families"
     stages = ("1  Select family", "2  Load weights", "3  Bind tokenizer", "4  Generate")
-    loop = ("Swap to Gemma 3", "Swap to Olmo 3")
+    loop = ("swap to Gemma 3", "swap to Gemma 3")
 
     def storyboard(self) -> None:
         """The workflow, a first family through it, five swaps, one mistake, and all six side by side."""
@@ -49,14 +49,16 @@ class VariantFamilySwap(Film):
         self.first_family(self.families[0])
         for before, now in pairwise(self.families):
             self.swap(before, now)
-        self.wrong_tokenizer()
+        self.wrong_tokenizer(mistake())
+        self.refused(mistake())
+        self.bound_again(mistake().model)
         self.equal_settings()
 
     # The sections.
 
     def one_workflow(self) -> None:
         """Four calls, which stay where they are until the end; under them, the families and the inside of a model."""
-        self.section("One workflow", "From a checkpoint to a text in four steps: select, load, bind, generate.", SELECT)
+        self.section("one workflow", "From a checkpoint to a text in four steps: select, load, bind, generate.", SELECT)
         self.ground, self.stations = stations(CALLS)
         calls = [station.call.line for station in self.stations]
         self.play(FadeIn(self.ground), run_time=QUICK)
@@ -76,45 +78,62 @@ class VariantFamilySwap(Film):
         self.load(now, list(now.parts))
         self.wait(HOLD)
         self.labels = VGroup(row_label(PROMPT_ROW, "prompt"), row_label(TEXT_ROW, "written"))
-        self.bind(now, outside, FadeIn(self.labels))
-        told = self.stations[GENERATE].tell(SETTINGS, "the same for every family")
-        self.generate(now, *told)
+        self.bind(now, FadeIn(self.labels), caption=outside)
+        self.generate(now, *self.stations[GENERATE].tell(SETTINGS, "the same for every family"))
 
     def swap(self, before: Stop, now: Stop) -> None:
         """Another family: one word changes outside, and inside whatever this family does in its own way."""
         inside, outside = news(now)
-        self.section(f"Swap to {now.title}", inside)
+        self.section(f"swap to {now.title}", inside)
         changed = [self.cells[title] for title in now.changed(before)]
         self.select(now)
         self.load(now, now.changed(before), *(mark for cell in changed for mark in cell.mark()))
         self.set_in_motion(now, now.changed(before))
-        self.bind(now, outside, *(mark for cell in changed for mark in cell.unmark()))
+        self.bind(now, *(mark for cell in changed for mark in cell.unmark()), caption=outside)
         self.generate(now)
 
-    def wrong_tokenizer(self) -> None:
+    def wrong_tokenizer(self, wrong: Mistake) -> None:
         """The step that is easily forgotten: the model is another one, the tokenizer is still that of the last."""
-        wrong = mistake()
         model, other = wrong.model.title, wrong.tokenizer.title
         caption = f"A swap with one step forgotten: {model} is loaded, and {other}'s tokenizer is still in use."
-        self.section("The wrong tokenizer", caption)
+        self.section("the wrong tokenizer", caption)
         self.misread(wrong)
-        bits = f"{wrong.bits:.0f} bits for 100 bytes of a story, where its own tokenizer needs {wrong.own_bits:.0f}."
+        bits = f"{wrong.bits:.0f} bits for 100 bytes of text, where its own needs {wrong.own_bits:.0f}."
         self.say(f"It reads other words, and writes noise: {bits}")
         self.write((wrong.written,), ALARM)
+        self.wait(HOLD)
+
+    def refused(self, wrong: Mistake) -> None:
+        """The validation sees it, and says what it is."""
+        self.section("refused", "Nothing crashed. The validation refuses the pair before anybody reads such a text.")
+        passed, told = layers(wrong), refusal(wrong)
+        self.play(*map(FadeOut, (*self.panel, *self.output, self.labels)), run_time=QUICK)
+        self.play(LaggedStart(*(FadeIn(row, shift=LIFT) for row in passed), lag_ratio=0.35, run_time=SLOW))
+        station = self.stations[BIND].tell("refused", f"by the layer “{wrong.failed}”", ALARM)
+        self.play(*station, LaggedStart(*map(FadeIn, told), lag_ratio=0.2, run_time=STEP))
+        self.wait(HOLD)
+        token, text = wrong.facts["found"].split(", ", 1)
+        self.say(f"Token {token} ends the texts of {wrong.model.title}. In this tokenizer it is plain text: {text}.")
         self.wait(2 * HOLD)
-        self.refuse(wrong)
-        self.restore(wrong.model)
+
+    def bound_again(self, now: Stop) -> None:
+        """The model is as it was; bound to its own tokenizer, it writes what it wrote before."""
+        caption = f"With the tokenizer that came with its weights, {now.title} tells its story again."
+        self.section("bound again", caption, clear=True, keep=[self.tabs, *self.workflow()])
+        self.output = []
+        inside = [FadeIn(mobject) for cell in self.cells.values() for mobject in cell.mobjects]
+        call = self.stations[BIND].ask(CALLS[BIND])
+        self.bind(now, FadeIn(self.labels), *call, *inside)
+        self.generate(now)
 
     def equal_settings(self) -> None:
         """All six texts under each other, and above them what has not changed."""
         caption = "Same prompt, same settings, same four calls. The checkpoint decided everything else."
-        stay = [self.ground, *(part for station in self.stations for part in station.mobjects)]
-        self.section("Equal settings", caption, clear=True, keep=stay)
+        self.section("equal settings", caption, clear=True, keep=self.workflow())
         cuts = len({stop.tokens for stop in self.families})
         models = len({stop.model_class for stop in self.families})
-        told = self.stations[SELECT].ask("source = family.tiny") + self.stations[SELECT].tell(
-            f"{len(self.families)} families", "one row each in FAMILIES"
-        )
+        told = self.stations[SELECT].ask("source = family.tiny")
+        told += self.stations[SELECT].tell(f"{len(self.families)} families", "one row each in FAMILIES")
         told += self.stations[LOAD].tell(f"{models} model classes", "built from config.json")
         told += self.stations[BIND].tell(f"{cuts} ways to cut the prompt", "read from the tokenizer's files")
         told += self.stations[GENERATE].tell("1 way to generate", SETTINGS)
@@ -156,10 +175,11 @@ class VariantFamilySwap(Film):
             self.play(*cell.send(part, token), run_time=STEP)
             cell.settle(self)
 
-    def bind(self, now: Stop, caption: str, *others: Animation) -> None:
+    def bind(self, now: Stop, *others: Animation, caption: str = "") -> None:
         """The checkpoint's own tokenizer cuts the same prompt in its own way."""
         told = self.stations[BIND].tell(f"{len(now.tokens)} tokens", now.tokenizer)
-        self.say(caption, *self.at_work(BIND), *told, *map(FadeOut, self.output), *others)
+        changes = [*self.at_work(BIND), *told, *map(FadeOut, self.output), *others]
+        self.say(caption, *changes) if caption else self.play(*changes)
         row = VGroup(*(Token(token.text, token.id) for token in now.tokens)).arrange(buff=px(10))
         self.output = [row_place(PROMPT_ROW).place(row, LEFT)]
         self.play(LaggedStart(*(FadeIn(token, shift=LIFT) for token in row), lag_ratio=0.12, run_time=STEP))
@@ -181,9 +201,13 @@ class VariantFamilySwap(Film):
         others = [station.rest() for number, station in enumerate(self.stations) if number != stage]
         return [*self.rail.go(stage), self.stations[stage].light(), *others]
 
+    def workflow(self) -> list[Mobject]:
+        """What stays on the screen all the time."""
+        return [self.ground, *(part for station in self.stations for part in station.mobjects)]
+
     # The beats of the mistake.
 
-    def misread(self, wrong) -> None:
+    def misread(self, wrong: Mistake) -> None:
         """The call with the wrong source; the prompt as it is cut, and what the ids mean to this model."""
         station = self.stations[BIND]
         told = station.ask(f'load_tokenizer("{wrong.tokenizer.source}")', ALARM)
@@ -195,23 +219,3 @@ class VariantFamilySwap(Film):
         self.play(station.light(ALARM), FadeIn(prompt), run_time=QUICK)
         for row in self.panel:
             self.play(LaggedStart(*(FadeIn(part, shift=-LIFT) for part in row), lag_ratio=0.08, run_time=STEP))
-
-    def refuse(self, wrong) -> None:
-        """The layers of the validation, and the words of the one that refuses."""
-        self.say("Nothing crashed. The validation refuses the pair before anybody reads such a text.")
-        passed, words_of_it = layers(wrong), refusal(wrong)
-        self.play(*map(FadeOut, (*self.panel, *self.output)), FadeOut(self.labels), run_time=QUICK)
-        told = self.stations[BIND].tell("refused", f"by the layer “{wrong.failed}”", ALARM)
-        self.play(LaggedStart(*(FadeIn(row, shift=LIFT) for row in passed), lag_ratio=0.35, run_time=SLOW))
-        self.play(*told, LaggedStart(*(FadeIn(line) for line in words_of_it), lag_ratio=0.2, run_time=STEP))
-        self.wait(3 * HOLD)
-        self.panel, self.output = [passed, words_of_it], []
-
-    def restore(self, now: Stop) -> None:
-        """The model is as it was; bound to its own tokenizer, it writes what it wrote before."""
-        inside = [FadeIn(mobject) for cell in self.cells.values() for mobject in cell.mobjects]
-        call = self.stations[BIND].ask(CALLS[BIND])
-        caption = f"Back to the tokenizer that came with the weights, and {now.title} tells its story again."
-        self.play(*map(FadeOut, self.panel), run_time=QUICK)
-        self.bind(now, caption, FadeIn(self.labels), *call, *inside)
-        self.generate(now)
