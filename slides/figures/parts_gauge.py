@@ -23,7 +23,7 @@ def gauge(drawing: Drawing, x: float, y: float, radius: float, cells: list[list[
     held, all_cells = sum(map(sum, cells)), sum(map(len, cells))
     _needle(drawing, x, y, radius, START + SWEEP * held / all_cells)
     drawing.text(x, y + radius * 0.66, str(held), 30, 700, NAVY, "middle")
-    drawing.text(x, y + radius * 0.66 + 20, f"of {all_cells}", 16, 500, GOLD_INK, "middle")
+    drawing.text(x, y + radius * 0.66 + 20, f"of {all_cells}", 17, 600, GOLD_INK, "middle")
 
 
 def _needle(drawing: Drawing, x: float, y: float, radius: float, degrees: float) -> None:

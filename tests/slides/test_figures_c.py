@@ -179,6 +179,15 @@ def test_the_broken_copies_are_those_that_the_lab_found():
     ]
 
 
+def test_lamps_go_out_at_the_line_that_the_lab_names():
+    half, tokenizer, theta = checklist_gauges.broken_copies()
+    assert half.lamps()["config"] == [False] and not any(half.lamps()["tokenizer"])
+    assert tokenizer.lamps()["first prompt"] == [False, None, None]
+    lamps = theta.lamps()
+    assert lamps["first prompt"] == [True, True, False], "only the vouched text tells"
+    assert all(all(lamps[part]) for part in ("config", "tokenizer", "memory"))
+
+
 # --- words that quote numbers ---------------------------------------------------------------------------------------
 def quoted():
     """Slide -> the numbers that its alternative text and checklist quote, as the records say them today."""
