@@ -1,10 +1,10 @@
-"""Slide 9: three families as numbers. One row a released size: its plan of layers, its key/value heads, the parameters
-at work on one token, and on a common scale what its weights need and what they need with a cache of 32,768 tokens.
+"""Slide 9: three families by size. The smallest and the largest of each kind: its plan of layers, its key/value heads,
+and on a common scale what its weights need and what they need with a cache of 32,768 tokens.
 
 A scale and no cards, because the slide's question is one of size: does it fit, and what does a long text add? The
 scale is logarithmic (sizes span a factor of 900), so weights and total are two dots and the cache is the way
 between them. The plan of layers stands beside it because it explains that way: layers that keep a window only
-hardly lengthen it.
+hardly lengthen it. Sizes between the smallest and the largest are left out: they lie between.
 """
 
 from collections.abc import Iterator
@@ -44,12 +44,14 @@ GROUPS = (
     ("Gemma 3", "ch05/12_gemma3", ("gemma3",)),
     ("Olmo 3", "ch05/13_olmo3", ("olmo3",)),
 )
-CEILINGS = {"laptop-8GB": "8", "laptop-16GB": "16", "L4": "24", "A100-40GB": "40", "A100-80GB": "80"}
+#: machine -> its name above its line, which stands at the memory that a program gets: few, so that lines stand apart
+CEILINGS = {"laptop-8GB": ("laptop", "8 GB"), "L4": ("L4", "24 GB"), "A100-80GB": ("A100", "80 GB")}
 SHORT = {"google/gemma-3-1b-pt": "1B", "google/gemma-3-4b-pt": "4B", "google/gemma-3-270m": "270M"}
 
-TOP, PITCH, GAP = 84, 35, 11
-BAND, NAME, WORK, STRIP, HEADS, CHART, RIGHT = 26, 202, 386, 408, 588, 622, 1060
-STRIP_WIDTH, STRIP_HEIGHT = 140, 18
+TOP, PITCH, GAP = 92, 55, 12
+BAND, INSET, NAME, STRIP, HEADS, CHART, RIGHT = 26, 42, 238, 376, 606, 640, 1070
+STRIP_WIDTH, STRIP_HEIGHT = 196, 28
+DOT, ROOM = 10, 72  # radius of a dot, and what the last one leaves for its number
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,100 +96,103 @@ def active(parts: Anatomy) -> int:
     return round(parts.parameters - idle)
 
 
+def ends(family: str) -> list[Row]:
+    """The smallest and the largest size."""
+    found = rows(family)
+    return [found[0], found[-1]]
+
+
 @figure
 def family_snapshot(drawing: Drawing) -> None:
-    groups = [[row for family in families for row in rows(family)] for _, _, families in GROUPS]
+    groups = [[row for family in families for row in ends(family)] for _, _, families in GROUPS]
     bottom = TOP + PITCH * sum(map(len, groups)) + GAP * (len(groups) - 1)
-    chart = Axes(drawing, CHART, TOP, RIGHT - CHART, bottom - TOP, (0.45, 1000), (0, 1), log_across=True)
-    _heads(drawing, chart)
+    chart = Axes(drawing, CHART, TOP, RIGHT - ROOM - CHART, bottom - TOP, (0.42, 520), (0, 1), log_across=True)
     y = TOP
     for (title, folder, families), found in zip(GROUPS, groups, strict=True):
         height = PITCH * len(found)
-        drawing.rect(BAND, y, RIGHT - BAND + 10, height, "none", HAIRLINE, 10, 1.5)
-        _band(drawing, y, title, folder, FAMILIES[families[0]].tiny)
+        drawing.rect(BAND, y, RIGHT - BAND, height, "none", HAIRLINE, 12, 1.5)
+        drawing.rect(BAND + 1, y + 1, RIGHT - BAND - 2, PITCH - 2, GOLD_TINT, radius=11)
+        drawing.text(INSET, y + 38, title, 26, 700, NAVY)
+        drawing.text(INSET, y + 71, folder, 17, 400, CHARCOAL)
+        drawing.text(INSET, y + 95, f"{FAMILIES[families[0]].tiny}", 17, 600, MUTED)
+        y += height + GAP
+    _heads(drawing, chart)
+    y = TOP
+    for found in groups:
         for place, row in enumerate(found):
             _row(drawing, chart, y + PITCH * (place + 0.5), row, begin=place == 0)
-        y += height + GAP
+        y += PITCH * len(found) + GAP
     _mixtures(drawing)
-    _legend(drawing, bottom + 27)
+    _legend(drawing, bottom + 31)
     _markers(drawing, chart, groups)
     computed(drawing, f"presets, kv_cache_bytes at {TOKENS:,} tokens, planning.MACHINES")
 
 
 def _heads(drawing: Drawing, chart: Axes) -> None:
     """Column heads, and the ceilings of machines as lines down the chart."""
-    for x, anchor, text, below in (
-        (NAME, "start", "size", ""),
-        (WORK, "end", "parameters", "at work"),
-        (STRIP, "start", "plan of layers", ""),
-        (HEADS, "middle", "K/V", "heads"),
-    ):
-        drawing.text(x, 50 if below else 70, text, 17, 600, NAVY, anchor)
-        if below:
-            drawing.text(x, 70, below, 17, 600, NAVY, anchor)
-    drawing.text(CHART + 36, 44, f"memory for one text of {TOKENS:,} tokens", 18, 650, NAVY)
-    drawing.text(CHART + 4, 70, "machines, GB", 17, 400, MUTED)
-    for name, label in CEILINGS.items():
+    drawing.text(NAME, 74, "size", 19, 600, NAVY)
+    drawing.text(STRIP, 74, "plan of layers", 19, 600, NAVY)
+    drawing.text(HEADS, 52, "K/V", 19, 600, NAVY, "middle")
+    drawing.text(HEADS, 74, "heads", 19, 600, NAVY, "middle")
+    drawing.text(CHART + 56, 38, f"GB for one text of {TOKENS:,} tokens", 19, 650, NAVY)
+    for name, (label, memory) in CEILINGS.items():
         x = chart.x(MACHINES[name].memory / GB)
-        drawing.line(x, TOP - 6, x, chart.bottom, SKY, 1.5, dash="2 5")
-        drawing.text(x, 70, label, 17, 650, CHARCOAL, "middle")
-
-
-def _band(drawing: Drawing, y: float, title: str, folder: str, tiny: str | None) -> None:
-    drawing.text(BAND + 16, y + 28, title, 23, 700, NAVY)
-    drawing.text(BAND + 16, y + 47, folder, 16, 400, MUTED)
-    drawing.text(BAND + 16, y + 64, f"{tiny}", 16, 600, GOLD_INK)
+        drawing.line(x, TOP - 2, x, chart.bottom, SKY, 2, dash="3 6")
+        drawing.text(x, 64, label, 16, 400, MUTED, "middle")
+        drawing.text(x, 83, memory, 17, 650, CHARCOAL, "middle")
 
 
 def _mixtures(drawing: Drawing) -> None:
     """Which of the first family's rows are mixtures of experts."""
-    dense, mixtures = (rows(name) for name in GROUPS[0][2])
+    dense = ends(GROUPS[0][2][0])
     first = TOP + PITCH * len(dense)
-    drawing.line(BAND + 16, first, RIGHT, first, HAIRLINE, 1.5, dash="4 5")
-    drawing.text(BAND + 16, first - 12, "dense", 17, 600, MUTED)
-    drawing.text(BAND + 16, first + PITCH * len(mixtures) / 2 + 6, "mixture", 17, 600, MUTED)
-    drawing.text(BAND + 16, first + PITCH * len(mixtures) / 2 + 26, "of experts", 17, 600, MUTED)
+    drawing.line(INSET, first, RIGHT - 16, first, HAIRLINE, 1.5, dash="4 5")
+    drawing.text(INSET, first + PITCH - 8, "mixture", 19, 600, NAVY)
+    drawing.text(INSET, first + PITCH + 17, "of experts", 19, 600, NAVY)
 
 
 def _row(drawing: Drawing, chart: Axes, y: float, row: Row, begin: bool) -> None:
     sparse = row.active < row.parameters
-    drawing.text(NAME, y + 7, row.size, 20, 650 if begin else 500, NAVY)
-    drawing.text(WORK, y + 6, billions(row.active), 17, 650 if sparse else 400, GOLD_INK if sparse else CHARCOAL, "end")
+    drawing.text(NAME, y + (-1 if sparse else 8), row.size, 23, 700 if begin else 500, NAVY)
+    if sparse:
+        drawing.text(NAME, y + 20, f"{billions(row.active)} at work", 16, 400, CHARCOAL)
     for x, width, full in cells(row.config):
-        height = STRIP_HEIGHT if full else STRIP_HEIGHT * 0.45
-        drawing.rect(x, y + STRIP_HEIGHT / 2 - height, width, height, NAVY if full else GOLD, radius=0.8)
-    drawing.text(HEADS, y + 6, str(row.config.num_key_value_heads), 17, 500, CHARCOAL, "middle")
+        height = STRIP_HEIGHT if full else STRIP_HEIGHT * 0.42
+        drawing.rect(x, y + STRIP_HEIGHT / 2 - height, width, height, NAVY if full else SKY, radius=0.8)
+    drawing.text(HEADS, y + 7, str(row.config.num_key_value_heads), 21, 600, NAVY, "middle")
     weights, total = (chart.x(size / GB) for size in (row.weights, row.total))
     fits = row.total <= max(MACHINES[name].memory for name in CEILINGS)
+    ink = NAVY if fits else ALARM
+    drawing.line(weights, y, total, y, GOLD, 12)
+    drawing.circle(weights, y, DOT - 1.5, WHITE, ink, 3)
+    drawing.circle(total, y, DOT, ink, WHITE, 1.5)
+    label, left = gigabytes(row.total), total + DOT + 8
+    drawing.rect(left - 4, y - 14, text_width(label, 20, weight=650) + 8, 28, GOLD_TINT if begin else WHITE, radius=4)
+    drawing.text(left, y + 7, label, 20, 650, ink)
     if begin:
-        drawing.rect(weights - 15, y - 14, total - weights + 30, 28, GOLD_TINT, GOLD, 14, 2)
-    drawing.line(weights, y, total, y, NAVY if fits else ALARM, 5)
-    drawing.circle(weights, y, 6.5, WHITE, NAVY if fits else ALARM, 3)
-    drawing.circle(total, y, 7.5, NAVY if fits else ALARM, WHITE, 1.5)
-    label, left = gigabytes(row.total), total + (22 if begin else 14)
-    drawing.rect(left - 4, y - 12, text_width(label, 17, weight=650) + 8, 24, WHITE, radius=4)
-    drawing.text(left, y + 6, label, 17, 650, NAVY if fits else ALARM)
-    if begin:
-        drawing.text(RIGHT, y + 6, f"cache +{100 * row.cache / row.weights:.0f} %", 17, 600, GOLD_INK, "end")
+        drawing.text(RIGHT - 14, y + 7, f"cache +{100 * row.cache / row.weights:.0f} %", 19, 700, GOLD_INK, "end")
 
 
 def cells(config: ModelConfig) -> Iterator[tuple[float, float, bool]]:
     """x, width and whether it sees everything, for each layer of the plan, over the strip's whole width."""
     step = STRIP_WIDTH / len(config.layer_plan)
     for place, kind in enumerate(config.layer_plan):
-        yield STRIP + place * step, step * 0.72, config.window(kind) is None
+        yield STRIP + place * step, step * 0.68, config.window(kind) is None
 
 
 def _legend(drawing: Drawing, y: float) -> None:
-    drawing.rect(STRIP, y - 15, 5, 18, NAVY, radius=1)
-    drawing.text(STRIP + 12, y, "sees all", 16, 400, MUTED)
-    drawing.rect(STRIP + 88, y - 8, 5, 8, GOLD, radius=1)
-    drawing.text(STRIP + 100, y, "a window only", 16, 400, MUTED)
-    drawing.circle(CHART + 30, y - 5, 6.5, WHITE, NAVY, 3)
-    drawing.text(CHART + 44, y, "weights, bfloat16", 16, 400, MUTED)
-    drawing.line(CHART + 194, y - 5, CHART + 222, y - 5, NAVY, 5)
-    drawing.circle(CHART + 225, y - 5, 7.5, NAVY)
-    drawing.text(CHART + 240, y, "with the text's cache, GB", 16, 400, MUTED)
+    """What the rows' tint, the cells and the dots are, each below its column."""
+    drawing.rect(INSET, y - 15, 26, 18, GOLD_TINT, GOLD, 4, 1.5)
+    drawing.text(INSET + 36, y, "begin here", 17, 600, GOLD_INK)
+    drawing.rect(STRIP, y - 16, 6, 18, NAVY, radius=1)
+    drawing.text(STRIP + 14, y, "sees all", 17, 400, CHARCOAL)
+    drawing.rect(STRIP + 96, y - 6, 6, 8, SKY, radius=1)
+    drawing.text(STRIP + 110, y, "sees a window", 17, 400, CHARCOAL)
+    drawing.circle(CHART + 66, y - 6, DOT - 1.5, WHITE, NAVY, 3)
+    drawing.text(CHART + 84, y, "weights, bfloat16", 17, 400, CHARCOAL)
+    drawing.line(CHART + 250, y - 6, CHART + 282, y - 6, GOLD, 12)
+    drawing.circle(CHART + 287, y - 6, DOT, NAVY, WHITE, 1.5)
+    drawing.text(CHART + 306, y, "plus cache", 17, 400, CHARCOAL)
 
 
 def _markers(drawing: Drawing, chart: Axes, groups: list[list[Row]]) -> None:
@@ -198,14 +203,14 @@ def _markers(drawing: Drawing, chart: Axes, groups: list[list[Row]]) -> None:
             middles[row] = y
             y += PITCH
         y += GAP
-    (qwen, *_, mixture, largest), (smallest, *_, gemma), (olmo, *_) = groups
-    band = BAND + 150
+    (qwen, _, mixture, largest), (gemma, _), (olmo, _) = groups
+    column = NAME - 30
     for number, x, place in (
-        (1, band, middles[mixture] + PITCH / 2), (3, band, middles[olmo] + 1), (5, band, middles[qwen] + 46),
-        (7, band, middles[smallest] + 1), (4, STRIP + 16, 36), (6, CHART + 390, 38),
-        (10, CHART + 16, 38), (11, RIGHT - 6, 64),
-        (2, chart.x(gemma.total / GB) + 76, middles[gemma]), (8, chart.x(largest.weights / GB) - 30, middles[largest]),
-        (9, chart.x(smallest.total / GB) + 86, middles[smallest]), (12, chart.x(qwen.total / GB) + 86, middles[qwen]),
+        (5, column, middles[qwen]), (7, column, middles[qwen] + 40), (1, column, middles[mixture] + PITCH / 2),
+        (2, column, middles[gemma] + PITCH / 2), (3, column, middles[olmo] + PITCH / 2),
+        (9, NAME + 92, middles[gemma]), (12, NAME + 92, middles[qwen]),
+        (4, STRIP + 154, 68), (10, CHART + 32, 32), (6, CHART + 384, 32), (11, chart.x(240), 74),
+        (8, chart.x(largest.weights / GB) - 36, middles[largest]),
     ):  # fmt: skip
         drawing.marker(x, place, number)
 

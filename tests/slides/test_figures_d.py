@@ -61,13 +61,17 @@ def test_the_strip_has_a_cell_for_each_layer_and_another_plan_another_strip(size
     assert all(full for *_, full in family_snapshot.cells(dense))
 
 
-def test_every_size_is_a_row_once(sizes):
+def test_every_size_is_read_and_the_ends_are_rows(sizes):
     said = texts("family_snapshot", CONCEPT)
     for name in ("qwen3", "qwen3_moe", "gemma3", "olmo3"):
         parameters = {family_snapshot.parts_of(name, hub_id).parameters for hub_id in FAMILIES[name].presets}
         assert {row.parameters for (family, _), row in sizes.items() if family == name} == parameters
-    for row in sizes.values():
-        assert row.size in said and family_snapshot.gigabytes(row.total) in said
+        of_family = [row for (family, _), row in sizes.items() if family == name]
+        smallest, largest = (pick(of_family, key=lambda row: row.parameters) for pick in (min, max))
+        assert family_snapshot.ends(name) == [smallest, largest]
+        for row in (smallest, largest):
+            assert row.size in said and family_snapshot.gigabytes(row.total) in said
+    assert sum(text.startswith("cache +") for text in said) == len(family_snapshot.GROUPS)
 
 
 def test_the_cut_shows_what_the_configs_say():
