@@ -1,8 +1,8 @@
 """Slide 14: the loading checklist as an instrument panel, and what the panel shows for three copies that were broken.
 
 A ring of a gauge is a line of the list, a cell of it one bundled checkpoint; the needle is at the end of its scale when
-all of them hold. In the rows below the gauges every line is a lamp under its instrument: the lab broke three copies, and
-the lamps go as far as the first line that did not hold. A list that could not fail would show nothing.
+all of them hold. In the rows below the gauges every line is a lamp under its instrument: the lab broke three copies,
+and the lamps go as far as the first line that did not hold. A list that could not fail would show nothing.
 """
 
 import json
@@ -123,7 +123,7 @@ def _lamps(drawing: Drawing, top: float, copy: Broken) -> None:
     title, below = BROKEN[copy.copy]
     drawing.text(36, top + 32, title, 21, 700, NAVY)
     drawing.text(36, top + 57, below, 18, 400, CHARCOAL)
-    for place, (part, lamps) in enumerate(copy.lamps().items()):
+    for place, lamps in enumerate(copy.lamps().values()):
         x = column(place)
         if False in lamps:
             drawing.rect(x - 2, top + 2, WIDE + 4, EACH - 4, ALARM_TINT, ALARM, 12, 2.5)
