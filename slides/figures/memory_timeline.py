@@ -50,8 +50,8 @@ def memory_timeline(drawing: Drawing) -> None:
         drawing.text(axes.left - 12, axes.y(share * model) + 6, f"{share:g}", 17, 400, MUTED, "end")
     drawing.line(axes.left, axes.y(2 * model), axes.right, axes.y(2 * model))
     axes.ticks([tenth / 10 for tenth in range(0, 13, 2)])
-    drawing.text(axes.right, axes.bottom + 54, "seconds since the load began", 17, 400, MUTED, "end")
-    width = drawing.text(axes.left, axes.bottom + 54, "Lab M9-LAB-APP-A", 17, 600, GOLD_INK)
+    drawing.text(axes.right, axes.bottom + 54, "seconds since the load began", 18, 400, MUTED, "end")
+    width = drawing.text(axes.left, axes.bottom + 54, "Lab M9-LAB-APP-A", 18, 600, GOLD_INK)
     drawing.marker(axes.left + width + 26, axes.bottom + 48, 7)
     _curves(axes, loads)
     _levels(axes, loads["naive"], model)
@@ -89,13 +89,13 @@ def _levels(axes: Axes, naive: Mapping[str, Any], model: float) -> None:
     draw, room = axes.drawing, ROOM * model
     draw.line(axes.left, axes.y(model), axes.right, axes.y(model), GOLD_INK, 2, "3 5")
     draw.line(axes.left, axes.y(room), axes.right, axes.y(room), ALARM, 2.5, "10 7")
-    left = axes.x(0.05) + 14
-    width = draw.text(left, axes.y(room) - 12, f"a machine with room for {ROOM:g} models: killed", 17, 600, ALARM)
-    draw.marker(left + width + 26, axes.y(room) - 18, 12)
+    left = axes.left + 14
+    width = draw.text(left, axes.y(room) - 14, f"a machine with room for {ROOM:g} models: killed", 19, 650, ALARM)
+    draw.marker(left + width + 28, axes.y(room) - 21, 12)
     at = axes.x(crossing(series(naive, "private"), room))
     draw.circle(at, axes.y(room), 15, "#FFFFFF", ALARM, 2.5)
     draw.cross(at, axes.y(room), 12, ALARM, 3.5)
-    draw.marker(at - 36, axes.y(room) + 25, 8)
+    draw.marker(at - 34, axes.y(room) - 26, 8)
 
 
 def _labels(axes: Axes, loads: Mapping[str, Any], model: float) -> None:
@@ -109,28 +109,24 @@ def _labels(axes: Axes, loads: Mapping[str, Any], model: float) -> None:
     )
     draw.marker(x, y - 24, 1)
     draw.marker(x + 34, axes.y(1.4 * model), 6)
-    draw.text(axes.x(0.94), axes.bottom - 40, "a new model is filled with", 17, 400, NAVY, "end")
-    draw.text(axes.x(0.94), axes.bottom - 17, "random numbers nobody needs", 17, 400, NAVY, "end")
+    draw.text(axes.x(0.94), axes.bottom - 40, "a new model is filled with", 18, 400, NAVY, "end")
+    draw.text(axes.x(0.94), axes.bottom - 16, "random numbers nobody needs", 18, 400, NAVY, "end")
 
-    x, y = axes.x(ready["stream"]), axes.y(model)
-    draw.marker(x + 36, y + 28, 2)
-    draw.text(x + 62, y + 36, f"stream: {peak['stream']:.0f} MiB", 23, 700, GOLD_INK)
-    draw.text(x + 62, y + 59, "tensor by tensor,", 17)
-    draw.text(x + 62, y + 81, f"in {ready['stream']:.2f} s", 17)
-    draw.marker(x + 36, y - 20, 5)
-    draw.text(x + 62, y - 14, "one model at rest, on the CPU", 17, 600, GOLD_INK)
+    x, y = axes.x(ready["stream"]) + 36, axes.y(model)
+    draw.marker(x, y + 28, 2)
+    draw.text(x + 26, y + 36, f"stream: {peak['stream']:.0f} MiB", 23, 700, GOLD_INK)
+    draw.text(x + 26, y + 62, f"ready in {ready['stream']:.2f} s", 18)
+    draw.marker(x, y - 22, 5)
+    draw.text(x + 26, y - 15, "one model at rest, on the CPU", 18, 600, GOLD_INK)
 
-    high = max(series(loads["sequential"], "private"), key=lambda point: point[1])
-    text = f"sequential: {peak['sequential']:.0f}, one tensor more"
-    draw.marker(x + 36, y - 58, 4)
-    width = draw.text(x + 62, y - 52, text, 17, 600, MUTED)
-    draw.line(x + 70 + width, y - 57, axes.x(high[0]) - 5, axes.y(high[1]) - 3, SLATE, 1.5)
+    x, y = axes.x(0.98), axes.y(1.29 * model)
+    width = draw.text(x, y, f"sequential: {peak['sequential']:.0f} MiB", 19, 650, MUTED, "end")
+    draw.marker(x - width - 26, y - 7, 4)
 
-    x, y = axes.x(0.05), axes.y(1.89 * model)
-    draw.polyline(((x - 10, axes.y(0.78 * model)), (x - 10, y), (x + 6, y)), SKY_INK, 1.5)
-    width = draw.text(x + 14, y + 7, f"mmap: in {ready['mmap']:.2f} s", 23, 700, SKY_INK)
-    draw.marker(x + width + 40, y, 11)
-    draw.text(x + 14, y + 33, "its pages come at first use and stay the file's", 17)
+    x, y = axes.left + 24, axes.y(1.32 * model)
+    draw.line(x + 12, y + 10, x + 12, axes.y(1.03 * model), SKY_INK, 1.5)
+    width = draw.text(x, y, f"mmap: {ready['mmap']:.2f} s", 19, 650, SKY_INK)
+    draw.marker(x + width + 28, y - 7, 11)
 
 
 def _at_full_size(draw: Drawing, cases: list[dict[str, Any]]) -> None:
@@ -139,7 +135,7 @@ def _at_full_size(draw: Drawing, cases: list[dict[str, Any]]) -> None:
     left = PANEL + 22
     draw.text(left, 102, "At full size", 21, 650, NAVY)
     draw.marker(left + 140, 95, 3)
-    draw.text(left, 126, "peak memory, MiB", 17, 400, MUTED)
+    draw.text(left, 126, "peak memory, MiB", 18, 400, MUTED)
     peaks = {name: full_size_peaks(cases, name) for name in CASES}
     most = max(max(found["naive"], found["stream"]) for found in peaks.values())
     y = 166
@@ -150,7 +146,7 @@ def _at_full_size(draw: Drawing, cases: list[dict[str, Any]]) -> None:
     draw.line(left, y - 14, draw.width - 54, y - 14, HAIRLINE, 2)
     draw.text(left, y + 20, f"So {MACHINE_GB} GB can load", 21, 650, NAVY)
     draw.marker(draw.width - 66, y + 13, 10)
-    draw.text(left, y + 44, "billion parameters, bfloat16", 17, 400, MUTED)
+    draw.text(left, y + 44, "billion parameters, bfloat16", 18, 400, MUTED)
     largest = {way: largest_model(peaks[CASES[-1]], way) / 1e9 for way in ("naive", "stream")}
     _pair(draw, left, y + 58, largest, max(largest.values()), "{:.1f}")
 
@@ -170,8 +166,8 @@ def largest_model(peaks: Mapping[str, float], way: str) -> float:
 def _pair(draw: Drawing, x: float, y: float, values: Mapping[str, float], most: float, form: str) -> None:
     """Two bars, naive above stream, each with its name before and its value behind it."""
     for row, (way, value) in enumerate(values.items()):
-        top, length = y + row * 40, 106 * value / most
+        top, length = y + row * 40, 98 * value / most
         fill, ink = (NAVY, NAVY) if way == "naive" else (GOLD, GOLD_INK)
-        draw.text(x, top + 22, way, 17, 600, ink)
-        draw.rect(x + 66, top, length, 30, fill, None, 4)
-        draw.text(x + 66 + length + 8, top + 22, form.format(value), 18, 650, CHARCOAL)
+        draw.text(x, top + 22, way, 18, 600, ink)
+        draw.rect(x + 72, top, length, 30, fill, None, 4)
+        draw.text(x + 72 + length + 8, top + 22, form.format(value), 18, 650, CHARCOAL)
