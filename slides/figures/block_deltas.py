@@ -13,7 +13,6 @@ from course_helpers.palette import (
     GOLD,
     GOLD_INK,
     GOLD_TINT,
-    MUTED,
     NAVY,
     NAVY_TINT,
     SKY,
@@ -30,16 +29,16 @@ from .svg import Drawing
 OLD, NEW = "openai-community/gpt2", "meta-llama/Llama-2-7b-hf"
 #: name -> left edge and width of a part, on both sides
 PARTS = {
-    "embedding": (36, 142),
-    "norm": (224, 104),
-    "attention": (346, 186),
-    "norm 2": (550, 104),
-    "feed-forward": (672, 164),
-    "norm 3": (868, 90),
-    "head": (974, 90),
+    "embedding": (34, 124),
+    "norm": (208, 110),
+    "attention": (336, 180),
+    "norm 2": (534, 110),
+    "feed-forward": (662, 156),
+    "norm 3": (850, 110),
+    "head": (976, 86),
 }
-BLOCK = (208, 852)  # left and right edge of the frame around a block
-HEIGHT = 118  # of a part
+BLOCK = (194, 832)  # left and right edge of the frame around a block
+HEIGHT = 126  # of a part
 RIGHT = 1062  # where lines end
 
 
@@ -63,12 +62,12 @@ class Side:
         return self.top + HEIGHT if self.outward < 0 else self.top
 
 
-UPPER, LOWER = Side("GPT-2", 84, 118, 44, -1), Side("Llama 2", 516, 364, 572, 1)
+UPPER, LOWER = Side("GPT-2", 88, 122, 42, -1), Side("Llama 2", 512, 352, 574, 1)
 #: Annotations that stand on a band: its part, and how far right of its middle
-ON_BANDS = {2: ("norm", 0), 3: ("attention", -28), 8: ("attention", 28), 5: ("feed-forward", 0), 9: ("head", 0)}
+ON_BANDS = {2: ("norm", 0), 3: ("attention", -26), 8: ("attention", 26), 5: ("feed-forward", 0), 9: ("head", 0)}
 #: Annotations that stand on a stream: where, and on which
-ON_STREAMS = ((1, 513, UPPER), (12, 154, LOWER), (6, 842, LOWER))
-NOTEBOOKS = ((7, UPPER, "converting-gpt-to-llama2.ipynb"), (11, LOWER, "target: standalone-llama32.ipynb"))
+ON_STREAMS = ((1, 508, UPPER), (12, 154, LOWER), (6, 820, LOWER))
+NOTEBOOKS = ((7, UPPER, "converting-gpt-to-llama2.ipynb"), (11, LOWER, "standalone-llama32.ipynb"))
 
 
 @figure
@@ -106,14 +105,14 @@ def landmarks(drawing: Drawing) -> None:
     """The numbered places, and the two notebooks at the ends of the way."""
     for number, (part, shift) in ON_BANDS.items():
         x, width = PARTS[part]
-        drawing.marker(x + width / 2 + shift, LOWER.inner - 30, number)
+        drawing.marker(x + width / 2 + shift, LOWER.inner - 22, number)
     for number, x, side in ON_STREAMS:
         drawing.marker(x, side.stream, number)
-    path = (PARTS["embedding"][0] + PARTS["embedding"][1] + PARTS["norm"][0]) / 2
+    path = (PARTS["embedding"][0] + PARTS["embedding"][1] + BLOCK[0]) / 2
     drawing.arrow((path, UPPER.inner + 18), (path, LOWER.inner - 16), stroke=GOLD, line=4, head=13)
     drawing.marker(path, (UPPER.inner + LOWER.inner) / 2 - 4, 10)
     for number, side, words in NOTEBOOKS:
-        width = drawing.text(RIGHT, side.title, words, 18, 500, MUTED, "end")
+        width = drawing.text(RIGHT, side.title, words, 18, 500, CHARCOAL, "end")
         drawing.marker(RIGHT - width - 26, side.title - 7, number)
 
 
@@ -128,20 +127,22 @@ def band(drawing: Drawing, part: str, lines: list[str]) -> None:
     drawing.rect(x + 6, top, width - 12, bottom - top, GOLD_TINT if lines else SOFT_GREY, None, 0)
     for edge in (x + 6, x + width - 6):
         drawing.line(edge, top, edge, bottom, GOLD if lines else SLATE, 2)
-    lines = lines or ["as before"]
-    y = (top + bottom) / 2 - 12 - 10.5 * (len(lines) - 1)
+    lines = lines or ["same"]
+    y = top + (50 if len(lines) == 1 else 33)
     for words in lines:
-        drawing.text(x + width / 2, y, words, 16, 650, GOLD_INK, "middle", fit=width - 12)
-        y += 21
+        drawing.text(x + width / 2, y, words, 18, 650, GOLD_INK, "middle", fit=width - 14)
+        y += 23
 
 
 def frame(drawing: Drawing, side: Side, blocks: Blocks) -> None:
     left, right = BLOCK
-    drawing.rect(left, side.top - 12, right - left, HEIGHT + 24, NAVY_TINT, None, 14)
-    words = f"{side.name}: {blocks.layers} blocks, width {blocks.width:,}, {millions(blocks.parameters)} parameters"
-    width = drawing.text(PARTS["embedding"][0], side.title, words, 20, 650, NAVY)
+    drawing.rect(left, side.top - 12, right - left, HEIGHT + 24, NAVY_TINT, None, 16)
+    words = f"{blocks.layers} blocks, width {blocks.width:,}, {millions(blocks.parameters)} parameters"
+    left = PARTS["embedding"][0]
+    width = drawing.text(left, side.title, side.name, 24, 700, NAVY)
+    width += 14 + drawing.text(left + width + 14, side.title, words, 19, 500, NAVY)
     if side is LOWER:
-        drawing.marker(PARTS["embedding"][0] + width + 28, side.title - 7, 4)
+        drawing.marker(left + width + 26, side.title - 7, 4)
 
 
 def millions(count: int) -> str:
@@ -150,7 +151,7 @@ def millions(count: int) -> str:
 
 def stream(drawing: Drawing, side: Side) -> None:
     """The residual stream with its two sums, and the branches through the parts."""
-    start, end = PARTS["embedding"][0] + 71, PARTS["norm 3"][0] + 36
+    start, end = PARTS["embedding"][0] + PARTS["embedding"][1] / 2, PARTS["norm 3"][0] + PARTS["norm 3"][1] / 2
     drawing.polyline(((start, side.outer), (start, side.stream), (end, side.stream), (end, side.outer)), NAVY, 5)
     for norm, part in (("norm", "attention"), ("norm 2", "feed-forward")):
         (norm_x, norm_width), (x, width) = PARTS[norm], PARTS[part]
@@ -166,13 +167,11 @@ def stream(drawing: Drawing, side: Side) -> None:
 
 def embedding(drawing: Drawing, x: float, y: float, width: float, blocks: Blocks) -> None:
     """Tables as small grids: one row a token, and one row a position where they are learned."""
-    drawing.text(x + width / 2, y + 24, "token table", 17, 650, NAVY, "middle")
-    table(drawing, x + 16, y + 33, width - 32, 3, SKY)
+    drawing.text(x + width / 2, y + 24, "token table", 18, 650, NAVY, "middle", fit=width - 8)
+    table(drawing, x + 16, y + 38, width - 32, 3, SKY)
     if blocks.learned_positions:
-        drawing.text(x + width / 2, y + 78, "+ positions", 17, 650, NAVY, "middle")
-        table(drawing, x + 16, y + 86, width - 32, 2, SLATE)
-    else:
-        drawing.text(x + width / 2, y + 92, "nothing added", 16, 400, MUTED, "middle")
+        drawing.text(x + width / 2, y + 88, "+ positions", 18, 650, NAVY, "middle")
+        table(drawing, x + 16, y + 98, width - 32, 2, SLATE)
 
 
 def table(drawing: Drawing, x: float, y: float, width: float, rows: int, fill: str) -> None:
@@ -181,14 +180,11 @@ def table(drawing: Drawing, x: float, y: float, width: float, rows: int, fill: s
 
 
 def norm(drawing: Drawing, x: float, y: float, width: float, blocks: Blocks) -> None:
-    size = 17 if width > 90 else 16
-    words = [blocks.norm] if width > 90 else [blocks.norm.removesuffix("Norm"), "Norm"]
-    for row, word in enumerate(words):
-        drawing.text(x + width / 2, y + 30 + 20 * row, word, size, 650, NAVY, "middle", fit=width - 6)
-    y += 50 if len(words) == 1 else 60
+    drawing.text(x + width / 2, y + 26, blocks.norm, 17, 650, NAVY, "middle", fit=width - 8)
     rows = ["weight", "bias"] if blocks.norm_bias else ["weight"]
     for row, word in enumerate(rows):
-        drawing.text(x + width / 2, y + 14 + 22 * row, word, 16, 400, CHARCOAL, "middle")
+        drawing.rect(x + 14, y + 40 + 39 * row, width - 28, 32, NAVY_TINT, None, 6)
+        drawing.text(x + width / 2, y + 62 + 39 * row, word, 17, 400, CHARCOAL, "middle")
 
 
 def attention(drawing: Drawing, x: float, y: float, width: float, blocks: Blocks) -> None:
@@ -197,36 +193,36 @@ def attention(drawing: Drawing, x: float, y: float, width: float, blocks: Blocks
     across = min(blocks.heads, 16)
     cell = (width - 32) / across
     for head in range(blocks.heads):
-        left, top = x + 16 + cell * (head % across), y + 36 + 11 * (head // across)
-        drawing.rect(left + 1, top, cell - 2, 8, SKY, None, 2)
-    words = "with biases" if blocks.attention_bias else "no biases"
+        left, top = x + 16 + cell * (head % across), y + 38 + 13 * (head // across)
+        drawing.rect(left + 1, top, cell - 2, 9, SKY, None, 2)
+    if blocks.attention_bias:
+        drawing.text(x + width / 2, y + 90, "with biases", 17, 400, CHARCOAL, "middle")
     if blocks.rotary_base is None:
-        drawing.text(x + width / 2, y + 84, words, 16, 400, CHARCOAL, "middle")
         return
-    for turn, left in ((0.6, 28), (1.9, 58)):
-        dial(drawing, x + left, y + 87, turn)
-    drawing.text(x + 80, y + 83, words, 16, 400, CHARCOAL)
-    drawing.text(x + 80, y + 104, f"base {blocks.rotary_base:,.0f}", 16, 400, CHARCOAL)
+    for place, turn in enumerate((0.6, 1.4, 2.2)):
+        dial(drawing, x + width / 2 + 46 * (place - 1), y + 92, turn)
 
 
 def dial(drawing: Drawing, x: float, y: float, angle: float) -> None:
     """A rotary pair: a hand that is turned by the token's position."""
-    drawing.circle(x, y, 13, GOLD_TINT, GOLD, 2.5)
-    drawing.line(x, y, x + 10 * math.sin(angle), y - 10 * math.cos(angle), NAVY, 3)
+    drawing.circle(x, y, 18, GOLD_TINT, GOLD, 3)
+    drawing.line(x, y, x + 14 * math.sin(angle), y - 14 * math.cos(angle), NAVY, 3.5)
 
 
 def feed_forward(drawing: Drawing, x: float, y: float, width: float, blocks: Blocks) -> None:
     """The matrices as trapezoids: as wide inside, against the stream, as the config says."""
-    drawing.text(x + width / 2, y + 24, "feed-forward", 17, 650, NAVY, "middle")
-    ways, narrow, middle = len(blocks.matrices) - 1, 11, y + 62
+    drawing.text(x + width / 2, y + 24, "feed-forward", 18, 650, NAVY, "middle")
+    ways, narrow, middle = len(blocks.matrices) - 1, 11, y + 65
     wide = narrow * blocks.ratio
     for row, name in enumerate(blocks.matrices[:ways]):
         centre = middle + (row - (ways - 1) / 2) * (wide + 5)
-        trapezoid(drawing, x + 16, x + 66, centre, narrow, wide, GOLD if name == "gate" else SKY)
-    trapezoid(drawing, x + width - 16, x + width - 66, middle, narrow, wide, SKY)
+        trapezoid(drawing, x + 16, x + 64, centre, narrow, wide, GOLD if name == "gate" else SKY)
+    trapezoid(drawing, x + width - 16, x + width - 64, middle, narrow, wide, SKY)
     if "gate" in blocks.matrices:
         drawing.text(x + width / 2, middle + 7, "×", 20, 650, NAVY, "middle")
-    drawing.text(x + width / 2, y + HEIGHT - 8, blocks.activation, 16, 400, CHARCOAL, "middle")
+    drawing.text(
+        x + width / 2, y + HEIGHT - 11, f"{blocks.activation}, {blocks.ratio:.2g} × wide", 17, 400, CHARCOAL, "middle"
+    )
 
 
 def trapezoid(drawing: Drawing, start: float, end: float, y: float, narrow: float, wide: float, fill: str) -> None:
@@ -234,9 +230,9 @@ def trapezoid(drawing: Drawing, start: float, end: float, y: float, narrow: floa
 
 
 def head(drawing: Drawing, x: float, y: float, width: float, blocks: Blocks) -> None:
-    drawing.text(x + width / 2, y + 24, "head", 17, 650, NAVY, "middle")
-    table(drawing, x + 16, y + 40, width - 32, 3, SKY if blocks.tied else GOLD)
-    drawing.text(x + width / 2, y + 92, "tied" if blocks.tied else "its own", 16, 400, CHARCOAL, "middle")
+    drawing.text(x + width / 2, y + 24, "head", 18, 650, NAVY, "middle")
+    table(drawing, x + 14, y + 40, width - 28, 3, SKY if blocks.tied else GOLD)
+    drawing.text(x + width / 2, y + 98, "tied" if blocks.tied else "its own", 17, 400, CHARCOAL, "middle")
 
 
 def tie(drawing: Drawing, side: Side) -> None:

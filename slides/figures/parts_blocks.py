@@ -67,13 +67,12 @@ def deltas(old: Blocks, new: Blocks) -> dict[str, list[str]]:
         "norm": _lines((old.norm != new.norm, "no mean"), (old.norm_bias and not new.norm_bias, "no bias")),
         "attention": _lines(
             (old.attention_bias and not new.attention_bias, "no biases"),
-            (new.rotary_base != old.rotary_base, "queries, keys turn" if old.rotary_base is None else "another base"),
+            (new.rotary_base != old.rotary_base, "rotary positions" if old.rotary_base is None else "another base"),
             (old.shared_heads == old.heads and new.shared_heads < new.heads, "shared key/value heads"),
         ),
         "feed-forward": _lines(
-            (len(new.matrices) > len(old.matrices), "a gate, no biases"),
+            (len(new.matrices) > len(old.matrices), "gate, no biases"),
             (new.activation != old.activation, f"{new.activation} for {old.activation}"),
-            (new.ratio < old.ratio, f"{new.ratio:.1f} × for {old.ratio:.0f} × width"),
         ),
         "head": ["its own", "matrix"] if old.tied and not new.tied else [],
     }

@@ -84,7 +84,7 @@ def test_a_band_is_gold_only_where_something_changes(both):
     assert not deltas(old, tied)["head"]
     drawing = Drawing(1096, 600)
     block_deltas.draw(drawing, old, tied)
-    assert "as before" in words_of(drawing) and "its own" not in words_of(drawing)
+    assert "same" in words_of(drawing) and "its own" not in words_of(drawing)
 
 
 def test_as_many_heads_are_drawn_as_the_config_has(both):
