@@ -36,14 +36,13 @@ RADIUS, PITCH = 8.5, 19  # of a dot, and from one to the next
 #: kind of mistake -> its name, its share of the height, the annotation's number
 LANES = {
     CONFIG: ("Config", 104, 1),
-    TOKENIZER: ("Tokenizer", 46, 2),
-    WEIGHTS: ("Weights", 46, None),
     CODE: ("Code", 64, None),
-    PRECISION: ("Precision", 34, 4),
+    WEIGHTS: ("Weights", 46, None),
+    TOKENIZER: ("Tokenizer", 46, 2),
+    PRECISION: ("Precision", 36, 4),
 }
 #: mistakes that are named in the picture, and on which side of their dot
 NAMED = {
-    ("M9-LAB-02", "eps"): ("epsilon", 1),
     ("M9-LAB-03", "base 10,000"): ("rope_theta", 1),
     ("M9-LAB-02", "GPT-2's tokenizer"): ("GPT-2's tokenizer", -1),
     ("M9-LAB-02", "the same, no mark"): ("no begin mark", -1),
@@ -62,7 +61,7 @@ def risk_map(drawing: Drawing) -> None:
     axes = Axes(drawing, 236, 212, 828, height, (LEAST, MOST), (0, 1), log_across=True)
     width = drawing.text(36, 190, "Silent", 23, 700, NAVY)
     drawing.text(36 + width + 12, 190, f"{len(found)} mistakes of the labs that load, run and write", 18)
-    drawing.text(axes.right, 190, "worse than a guess", 17, 600, ALARM, "end")
+    drawing.text(axes.right, 190, "worse than a guess", 18, 600, ALARM, "end")
     right = sum(row.loss - row.nats for row in found) / len(found)
     _ground(axes, guess() - right)
     top = axes.top
@@ -101,7 +100,7 @@ def _loud(draw: Drawing, records: Mapping[str, Any]) -> None:
         x = 44 + place * 260
         draw.marker(x + 16, 98, number)
         draw.text(x + 42, 105, title, 20, 650, NAVY)
-        draw.text(x, 138, seen, 17, 400, CHARCOAL, fit=250)
+        draw.text(x, 138, seen, 18, 400, CHARCOAL, fit=256)
 
 
 def loud_risks(records: Mapping[str, Any]) -> list[tuple[int, str, str]]:
@@ -130,9 +129,9 @@ def _ground(axes: Axes, limit: float) -> None:
     for power in range(-4, 2):
         x = axes.x(10**power)
         draw.line(x, axes.top, x, axes.bottom, HAIRLINE, 1.5, "2 6")
-        draw.text(x, axes.bottom + 26, f"{10**power:g}", 17, 400, MUTED, "middle")
-    draw.text(36, axes.bottom + 26, "nats lost per token", 17, 400, MUTED)
-    draw.text(axes.left, axes.bottom + 26, "none", 17, 400, MUTED, "middle")
+        draw.text(x, axes.bottom + 26, f"{10**power:g}", 18, 400, MUTED, "middle")
+    draw.text(36, axes.bottom + 26, "nats lost a token:", 18, 400, MUTED)
+    draw.text(axes.left, axes.bottom + 26, "none", 18, 400, MUTED, "middle")
 
 
 def _lane(axes: Axes, top: float, kind: str, found: list[Mistake]) -> None:
@@ -143,10 +142,10 @@ def _lane(axes: Axes, top: float, kind: str, found: list[Mistake]) -> None:
     draw.line(36, top, axes.right, top, HAIRLINE, 1.5)
     if fullest:
         draw.rect(36, top + 3, axes.left - 60, share - 6, GOLD_TINT, None, 8)
+    draw.text(76, middle + 8, str(len(rows)), 27 if fullest else 21, 700, GOLD_INK if fullest else MUTED, "end")
+    width = draw.text(88, middle + 7, name, 20, 650, NAVY)
     if marker:
-        draw.marker(52, middle, marker)
-    draw.text(78, middle + 7, name, 20, 650, NAVY)
-    draw.text(206, middle + 9, str(len(rows)), 26 if fullest else 20, 700, GOLD_INK if fullest else MUTED, "end")
+        draw.marker(88 + width + 26, middle, marker)
     places = {row: axes.x(max(row.nats, LEAST)) for row in rows}
     swarmed = swarm(places.values(), PITCH)
     levels = [level for _, level in swarmed]
@@ -157,13 +156,17 @@ def _lane(axes: Axes, top: float, kind: str, found: list[Mistake]) -> None:
         fill = WHITE if harmless else ALARM if row.loss > guess() else GOLD if fullest else NAVY
         draw.circle(x, y, RADIUS, fill, NAVY if fullest else WHITE, 1.8)
         _name(draw, x, y, row)
+    harmless = sum(row.nats < LEAST for row in rows)
+    if harmless:
+        y = middle + (max(levels[:harmless]) - centre) * PITCH
+        draw.text(axes.left + RADIUS + 7, y + 6, f"{harmless} cost nothing", 18, 400, CHARCOAL)
 
 
 def _name(draw: Drawing, x: float, y: float, row: Mistake) -> None:
     name, side = NAMED.get((row.lab, row.name), ("", 0))
     if name:
         text = f"{name} {row.nats:.1f}" if row.nats >= 1 else name
-        draw.text(x + side * (RADIUS + 7), y + 6, text, 17, 400, CHARCOAL, "start" if side > 0 else "end")
+        draw.text(x + side * (RADIUS + 7), y + 6, text, 18, 400, CHARCOAL, "start" if side > 0 else "end")
 
 
 def _guards(draw: Drawing, records: Mapping[str, Any]) -> None:
