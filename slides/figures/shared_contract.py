@@ -2,8 +2,9 @@
 
 A section through machines that stand between the same two rails: token ids go in above, logits come out below, and
 no casing may differ where it meets a rail. The cut shows what may: each row draws one part of the first block, read
-off the model itself (built on torch's meta device) and its config, so the six can be compared across. Above the
-upper rail the one part of the contract that does not interchange: every family's own tokenizer.
+off the model itself (built on torch's meta device) and its config, so the six can be compared across. Gold has one
+meaning in the cut: GPT-2 has no such thing. Above the upper rail the one part of the contract that does not
+interchange: every family's own tokenizer.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,6 @@ from course_helpers.palette import (
     CHARCOAL,
     GOLD,
     GOLD_INK,
-    GOLD_TINT,
     HAIRLINE,
     MONO,
     MUTED,
@@ -48,9 +48,9 @@ TOOLS = {"generate": 5, "stream": None, "train": 11, "validate_checkpoint": 9, "
 LEFT, LABELS, PITCH, CASE = 26, 118, 150, 136
 PLUGS, IDS, TOP, BOTTOM, BENCH = 22, 100, 146, 482, 534
 RAIL, RIGHT = 34, 1070
-ASIDE = RIGHT - 18  # markers at the right end of what they speak of
+ASIDE, BRACKET = RIGHT - 18, RIGHT - 33  # right of the casings: markers, and what embraces the parts that vary
 SCATTER = 37  # any odd number: picks experts that do not stand in a line
-ROWS = {"positions": 226, "norms": 272, "attention": 342, "feed-forward": 428}
+ROWS = {"positions": 226, "norms": 274, "attention": 343, "feed-forward": 428}
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,12 +108,12 @@ def _rail(drawing: Drawing, y: float, name: str, shape: str) -> None:
 
 def _tokenizer(drawing: Drawing, x: float, inside: Inside) -> None:
     """A plug above the rail; its teeth are the family's own, drawn from the vocabulary's size."""
-    drawing.rect(x, PLUGS, CASE, 56, GOLD_TINT, GOLD, 10, 2)
-    drawing.text(x + CASE / 2, PLUGS + 24, f"{inside.vocabulary:,}", 19, 700, GOLD_INK, "middle")
-    drawing.text(x + CASE / 2, PLUGS + 46, inside.tokenizer, 16, 400, CHARCOAL, "middle", fit=CASE - 8)
+    drawing.rect(x, PLUGS, CASE, 56, WHITE, SLATE, 10, 2)
+    drawing.text(x + CASE / 2, PLUGS + 24, f"{inside.vocabulary:,}", 20, 700, NAVY, "middle")
+    drawing.text(x + CASE / 2, PLUGS + 46, inside.tokenizer, 17, 400, CHARCOAL, "middle", fit=CASE - 8)
     for tooth, bit in enumerate(f"{inside.vocabulary % 512:09b}"):
         height = 14 if bit == "1" else 6
-        drawing.rect(x + 12 + tooth * 13.2, PLUGS + 56, 9, height, GOLD, radius=1.5)
+        drawing.rect(x + 12 + tooth * 13.2, PLUGS + 56, 9, height, SLATE, radius=1.5)
 
 
 def _casing(drawing: Drawing, x: float, inside: Inside) -> None:
@@ -123,7 +123,7 @@ def _casing(drawing: Drawing, x: float, inside: Inside) -> None:
             drawing.rect(x + CASE * pin - 9, y, 18, height, SLATE, radius=3)
     drawing.rect(x, TOP, CASE, BOTTOM - TOP - 14, NAVY_TINT, NAVY, 14, 3)
     drawing.text(x + CASE / 2, TOP + 25, inside.title, 20, 700, NAVY, "middle", fit=CASE - 10)
-    drawing.text(x + CASE / 2, TOP + 46, inside.notebooks, 16, 400, MUTED, "middle")
+    drawing.text(x + CASE / 2, TOP + 46, inside.notebooks, 17, 400, MUTED, "middle")
     top, bottom, step = TOP + 56, BOTTOM - 24, 4
     cut = [(x + 10 + 7 * (turn % 2), top + (bottom - top) * turn / (2 * step)) for turn in range(2 * step + 1)]
     edge = [(x + CASE - 10 - 7 * (turn % 2), y) for turn, (_, y) in enumerate(cut)]
@@ -140,18 +140,18 @@ def _positions(drawing: Drawing, x: float, y: float, inside: Inside) -> None:
     hands = len(inside.model.rotary_embeddings)
     for place in range(hands):
         middle = x + (place - (hands - 1) / 2) * 44
-        drawing.circle(middle, y, 16, WHITE, SKY, 3.5)
-        drawing.line(middle, y, middle + (11 if place else 8), y - (3 if place else 8), NAVY, 3)
+        drawing.circle(middle, y, 17, WHITE, GOLD, 4)
+        drawing.line(middle, y, middle + (12 if place else 9), y - (3 if place else 9), NAVY, 3)
 
 
 def _norms(drawing: Drawing, x: float, y: float, inside: Inside) -> None:
     """A sub-layer as a block between its norms: bars before it, after it, or both; a bar inside is QK-norm."""
     kind = type(inside.model.final_norm).__name__.removeprefix(inside.title.replace(" ", ""))
-    fill = GOLD if kind == "RMSNorm" else SLATE
-    drawing.text(x, y + 33, kind, 16, 400, CHARCOAL, "middle", fit=CASE - 20)
+    fill = GOLD if kind == "RMSNorm" else SKY
+    drawing.text(x, y + 34, kind, 17, 400, CHARCOAL, "middle", fit=CASE - 20)
     for place, part in enumerate(("attention", "feed_forward")):
         middle = x - 27 + 54 * place
-        drawing.rect(middle - 12, y - 14, 24, 28, NAVY if part == "attention" else SKY, radius=4)
+        drawing.rect(middle - 12, y - 14, 24, 28, NAVY, radius=4)
         if inside.has(f"{part}.query_norm"):
             drawing.rect(middle - 2.5, y - 9, 5, 18, fill, radius=2)
         for side, suffix in ((-1, "_norm"), (1, "_post_norm")):
@@ -168,8 +168,9 @@ def _attention(drawing: Drawing, x: float, y: float, inside: Inside) -> None:
         drawing.rect(x - width / 2 + head * step + step * 0.14, y - 22, step * 0.72, 20, NAVY, radius=1)
     for head in range(shared):
         gap = min(3, wide * 0.28)
-        drawing.rect(x - width / 2 + head * wide + gap / 2, y + 1, wide - gap, 9, GOLD, radius=1)
-    drawing.text(x, y + 30, f"{queries} : {shared}", 17, 500, CHARCOAL, "middle")
+        left = x - width / 2 + head * wide + gap / 2
+        drawing.rect(left, y + 1, wide - gap, 10, GOLD if shared < queries else SKY, radius=1)
+    drawing.text(x, y + 30, f"{queries} : {shared}", 18, 500, CHARCOAL, "middle")
 
 
 def _feed_forward(drawing: Drawing, x: float, y: float, inside: Inside) -> None:
@@ -181,13 +182,14 @@ def _feed_forward(drawing: Drawing, x: float, y: float, inside: Inside) -> None:
             fill = GOLD if expert * SCATTER % experts < used else HAIRLINE
             row, column = divmod(expert, across)
             drawing.rect(x - 48 + column * 6, y - 46 + row * 6, 4.6, 4.6, fill, radius=0.8)
-        drawing.text(x, y + 22, f"{used} of {experts}", 17, 500, CHARCOAL, "middle")
+        drawing.text(x, y + 22, f"{used} of {experts}", 18, 500, CHARCOAL, "middle")
         return
     matrices = [name for name, _ in inside.model.blocks[0].feed_forward.named_children()]
     for place, name in enumerate(matrices):
         left = x - 22 * len(matrices) / 2 + 22 * place + 2
         drawing.rect(left, y - 42, 18, 40, GOLD if name == "gate" else SKY, radius=3)
-    drawing.text(x, y + 22, "gated" if "gate" in matrices else "GELU", 17, 500, CHARCOAL, "middle")
+    words = "gated" if "gate" in matrices else "2 matrices"
+    drawing.text(x, y + 22, words, 18, 500, CHARCOAL, "middle")
 
 
 DRAWN: dict[str, Callable[[Drawing, float, float, Inside], None]] = {
@@ -199,11 +201,16 @@ DRAWN: dict[str, Callable[[Drawing, float, float, Inside], None]] = {
 
 
 def _labels(drawing: Drawing) -> None:
-    drawing.text(LEFT + 2, PLUGS + 24, "tokenizer", 18, 650, GOLD_INK)
-    drawing.text(LEFT + 2, PLUGS + 46, "its own", 16, 400, MUTED)
+    drawing.text(LEFT + 2, PLUGS + 20, "its own", 18, 400, CHARCOAL)
+    drawing.text(LEFT + 2, PLUGS + 48, "tokenizer", 18, 650, NAVY)
     drawing.text(LEFT + 2, TOP + 26, "config", 18, 650, NAVY)
     for row, y in ROWS.items():
-        drawing.text(LEFT + 2, y + (-8 if row == "feed-forward" else 6), row, 17, 650, NAVY)
+        drawing.text(LEFT + 2, y + (-14 if row == "feed-forward" else 6), row, 17, 650, NAVY, fit=LABELS - 4)
+    drawing.text(LEFT + 2, ROWS["attention"] + 28, "queries : K/V", 16, 400, CHARCOAL, fit=LABELS - 4)
+    drawing.rect(LEFT + 2, ROWS["feed-forward"] + 14, 16, 16, GOLD, radius=3)
+    drawing.text(LEFT + 26, ROWS["feed-forward"] + 20, "not in", 16, 600, GOLD_INK)
+    drawing.text(LEFT + 26, ROWS["feed-forward"] + 39, "GPT-2", 16, 600, GOLD_INK)
+    drawing.path(f"M{BRACKET} {ROWS['norms'] - 16} h8 V{ROWS['feed-forward'] + 24} h-8", stroke=SLATE, line=2)
 
 
 def _tools(drawing: Drawing) -> None:
@@ -221,7 +228,7 @@ def _tools(drawing: Drawing) -> None:
 def _markers(drawing: Drawing) -> None:
     """The other annotations: labels at the left, ends of rails and rows at the right."""
     for number, x, y in (
-        (4, LEFT + 84, PLUGS + 46), (3, LEFT + 84, TOP + 20), (2, LEFT + 20, ROWS["attention"] + 34),
+        (4, LEFT + 92, PLUGS + 14), (3, LEFT + 84, TOP + 20), (2, ASIDE, ROWS["attention"] + 8),
         (6, LEFT + 94, BOTTOM + RAIL / 2), (8, ASIDE, PLUGS + 28), (1, ASIDE, IDS + RAIL / 2), (7, ASIDE, TOP + 40),
         (10, ASIDE, BOTTOM + RAIL / 2),
     ):  # fmt: skip
