@@ -81,7 +81,7 @@ def conversion_milestones(drawing: Drawing) -> None:
             drawing.text(
                 OLD, y + GAP - 10, f"{COUNT[len(SILENT)]} fields leave no trace in any tensor", 18, 650, GOLD_INK
             )
-            drawing.text(EFFECT, y + GAP - 10, f"a trained model's loss; right: {right:.2f}", 16, 600, CHARCOAL)
+            drawing.text(EFFECT, y + GAP - 10, f"a trained model's loss; right: {right:.2f}", 17, 600, CHARCOAL)
             y += GAP
         height = TALL if silent else ROW
         if silent:
@@ -113,16 +113,16 @@ def shown(value: object) -> str:
 def verdict(effect: dict, right: float) -> tuple[str, str]:
     """What would notice a wrong value, and the ink it is written in."""
     if effect["logits_equal"]:
-        return "nothing changes: a promise", SOUND
+        return "no effect here", SOUND
     if effect["loss"] > 1.5 * right:
         return "", ALARM  # the bar says it
-    return "only the logits notice", ALARM
+    return "only logits show it", ALARM
 
 
 def heads(drawing: Drawing) -> None:
-    drawing.text(OLD, HEAD, "GPT-2's config", 20, 650, NAVY)
-    drawing.text(NEW, HEAD, "Llama 2's config", 20, 650, NAVY)
-    drawing.text(EFFECT, HEAD, "If the value is wrong", 20, 650, NAVY)
+    drawing.text(OLD, HEAD, "GPT-2's config", 21, 650, NAVY)
+    drawing.text(NEW, HEAD, "Llama 2's config", 21, 650, NAVY)
+    drawing.text(EFFECT, HEAD, "If the value is wrong", 21, 650, NAVY)
     drawing.line(LEFT, HEAD + 13, RIGHT, HEAD + 13, HAIRLINE, 1.5)
 
 
@@ -153,12 +153,13 @@ def refused(drawing: Drawing, top: float, height: float) -> None:
 def effect(drawing: Drawing, top: float, tried: str, found: dict, right: float) -> None:
     """One silent field's bar: the loss with the wrong value, the right model's share of it in slate."""
     words, ink = verdict(found, right)
-    scale = (RIGHT - EFFECT - 16) / HIGHEST
-    drawing.text(EFFECT, top + 20, tried, 16, 400, MUTED)
-    drawing.text(RIGHT - 16, top + 20, f"loss {found['loss']:.2f}", 16, 650, CHARCOAL, "end")
-    drawing.rect(EFFECT, top + 28, found["loss"] * scale, BAR, GOLD, None, 3)
-    drawing.rect(EFFECT, top + 28, right * scale, BAR, SLATE, None, 3)
-    drawing.text(RIGHT - 16, top + 42, words, 16, 650, ink, "end")
+    scale = (RIGHT - EFFECT - 24) / HIGHEST
+    loss, inner = found["loss"] * scale, EFFECT + 10
+    drawing.text(inner, top + 22, tried, 18, 400, CHARCOAL)
+    drawing.text(RIGHT - 14, top + 22, f"loss {found['loss']:.2f}", 18, 700, CHARCOAL, "end")
+    drawing.rect(inner, top + 29, loss, BAR, GOLD, None, 3)
+    drawing.rect(inner, top + 29, right * scale, BAR, SLATE, None, 3)
+    drawing.text(RIGHT - 14, top + 43, words, 17, 600, ink, "end")
 
 
 def track(drawing: Drawing, found: list[dict]) -> None:
@@ -172,7 +173,7 @@ def track(drawing: Drawing, found: list[dict]) -> None:
         drawing.line(left, TRACK, right, TRACK, SOUND, 3)
         for place in range(count):
             station(drawing, left + place * step, found[start + place]["passed"])
-        drawing.text((left + right) / 2, TRACK + 44, words, 17, 500, CHARCOAL, "middle")
+        drawing.text((left + right) / 2, TRACK + 44, words, 18, 500, CHARCOAL, "middle")
         start += count
 
 

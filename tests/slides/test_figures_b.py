@@ -154,8 +154,8 @@ def test_silent_fields_are_those_of_the_lab_and_come_last():
 
 def test_a_verdict_follows_from_logits_and_loss():
     say = conversion_milestones.verdict
-    assert say({"logits_equal": True, "loss": 0.2}, 0.2)[0] == "nothing changes: a promise"
-    assert say({"logits_equal": False, "loss": 0.2}, 0.2)[0] == "only the logits notice"
+    assert say({"logits_equal": True, "loss": 0.2}, 0.2)[0] == "no effect here"
+    assert say({"logits_equal": False, "loss": 0.2}, 0.2)[0] == "only logits show it"
     assert say({"logits_equal": False, "loss": 1.1}, 0.2)[0] == ""
 
 
