@@ -11,6 +11,7 @@ HERE := $(shell printf '%s' '$(CURDIR)' | cksum | cut -d ' ' -f 1)
 READY := .venv/.ready-$(HERE)
 DECK_READY := .venv/.deck-$(HERE)
 FILMS_READY := .venv/.films-$(HERE)
+SITE_READY := .venv/.site-$(HERE)
 
 # Strict: every stored output is compared. loadfile keeps the cells of a notebook together, in order, in one kernel.
 PYTEST_FLAGS := --nbval --nbval-current-env --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 120 \
@@ -29,8 +30,8 @@ export TRANSFORMERS_OFFLINE := 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test browser lab labs learner colab check bench checkpoints slides slides-8k slides-watch animations \
-	film-tools system-packages clean
+.PHONY: help run test browser lab labs learner colab check bench compatibility checkpoints slides slides-8k slides-watch animations \
+	film-tools site pack system-packages clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,7 +39,7 @@ help: ## show this list
 run: $(READY) ## execute every lab in order and show its validation checkpoints
 	@$(VENV_PYTHON) -m course_helpers.labs run $(LABS)
 
-test: $(READY) $(DECK_READY) ## everything CI checks: unit tests, and every lab against its stored outputs
+test: $(READY) $(DECK_READY) $(SITE_READY) ## everything CI checks: unit tests, and every lab against its stored outputs
 	@$(VENV_PYTHON) -m pytest -q $(PYTEST_FLAGS) tests notebooks
 
 browser: $(READY) ## open and run every lab in JupyterLab with a real browser (LABS="M9-LAB-01 ..." for some)
@@ -65,6 +66,9 @@ bench: $(READY) ## measure against peers; figures go to benchmarks/results (some
 	@$(VENV_PYTHON) -m benchmarks.loading
 	@env -u OMP_NUM_THREADS $(VENV_PYTHON) -m benchmarks.planning
 
+compatibility: $(READY) ## tests with the oldest and newest supported libraries (CASES="oldest ..." for some)
+	@$(VENV_PYTHON) tools/compatibility.py $(CASES)
+
 checkpoints: $(READY) ## rebuild the bundled checkpoints (CHECKPOINTS="name ..." for some)
 	@set -e; for name in $(CHECKPOINTS); do echo "$$name"; $(VENV_PYTHON) checkpoints/build.py "$$name"; done
 
@@ -81,17 +85,27 @@ slides-watch: $(DECK_READY) ## show the deck in a browser and rebuild it wheneve
 animations: $(FILMS_READY) ## render the films, in animations/build/ (QUALITY=480p to 2160p60, FILM=loading or swap)
 	@$(VENV_PYTHON) -m animations.render $(if $(QUALITY),--quality $(QUALITY)) $(if $(FILM),--film $(FILM))
 
+site: $(SITE_READY) ## labs, deck, films, runbook, results, reference as one site, in site/build/
+	@$(VENV_PYTHON) -m tools.site build
+
+pack: $(DECK_READY) ## a folder for class: deck, films, labs, solutions, timing plan, questions (PACK=folder)
+	@$(VENV_PYTHON) -m tools.pack $(or $(PACK),dist/class)
+
 film-tools: $(FILMS_READY) ## what rendering and testing the films needs
 
 system-packages: ## install the programs that pip cannot; run needs none
 	@tools/setup.sh system-packages
 
 clean: ## remove caches and build output; .venv and results/ stay
-	@rm -rf build dist learner colab screenshots *.egg-info .pytest_cache .ruff_cache .hypothesis slides/build animations/build
+	@rm -rf build dist learner colab screenshots *.egg-info .pytest_cache .ruff_cache .hypothesis slides/build \
+		animations/build site/build
 	@find . -path ./.venv -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -exec rm -rf {} +
 
 $(DECK_READY): $(READY) slides/requirements.txt slides/package-lock.json
 	@tools/setup.sh deck $@
+
+$(SITE_READY): $(DECK_READY) site/requirements.txt
+	@tools/setup.sh site $@
 
 $(FILMS_READY): $(READY) animations/requirements.txt
 	@tools/setup.sh films $@

@@ -2,6 +2,7 @@
 # Prepares a machine; called by the Makefile.
 #   tools/setup.sh environment STAMP        make .venv hold exactly what constraints.txt says, then create STAMP
 #   tools/setup.sh deck STAMP               add to it what builds the slides: packages, reveal.js and fonts from npm
+#   tools/setup.sh site STAMP               add to it what builds the site: MkDocs and its theme
 #   tools/setup.sh films STAMP              add to it what renders the films: Manim (two parts are compiled)
 #   tools/setup.sh system-packages [LIST]   install the programs that LIST names (default: tools/system-packages.txt)
 set -eu
@@ -96,6 +97,12 @@ deck() {
     touch "$1"
 }
 
+site() {
+    say "Adding what builds the site ..."
+    add -r site/requirements.txt
+    touch "$1"
+}
+
 films() {
     say "Adding what renders the films (a minute or two) ..."
     add -r animations/requirements.txt || fail "Manim could not be installed: it needs a compiler, Cairo and Pango." \
@@ -127,7 +134,8 @@ system_packages() {
 case ${1:-} in
     environment) environment "$2" ;;
     deck) deck "$2" ;;
+    site) site "$2" ;;
     films) films "$2" ;;
     system-packages) shift; system_packages "$@" ;;
-    *) fail "usage: tools/setup.sh environment STAMP | deck STAMP | films STAMP | system-packages [LIST]" ;;
+    *) fail "usage: tools/setup.sh environment STAMP | deck STAMP | site STAMP | films STAMP | system-packages [LIST]" ;;
 esac

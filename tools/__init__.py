@@ -1,0 +1,1 @@
+"""What the Makefile calls: setting up a machine, the site, the instructor pack."""

@@ -1,0 +1,73 @@
+"""Pages into a site: everything is written beside the old site, which is exchanged only for a whole new one."""
+
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from course_helpers.labs.order import find_labs
+
+from . import documents, home, look, notebooks, reference, show
+from .stage import ROOT, Stage
+
+CONFIG = ROOT / "site" / "mkdocs.yml"
+OUTPUT = ROOT / "site" / "build"
+LABS_IN_NAV = "Labs"  # the entry of the navigation that the labs' pages are put under
+
+
+def build(output: Path = OUTPUT, pictures: bool = True) -> list[str]:
+    """Build the site; `pictures` also takes one of each slide. Returns what documents link to and is not there."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="site-", dir=output.parent) as folder:
+        pages, made = Path(folder) / "pages", Path(folder) / "made"
+        pages.mkdir()
+        stage, labs = write_pages(pages, pictures)
+        _mkdocs(pages, made, labs)
+        _exchange(made, output)
+    return stage.missing
+
+
+def write_pages(folder: Path, pictures: bool) -> tuple[Stage, dict[str, str]]:
+    """Everything that MkDocs reads; also the labs for the navigation, name to page."""
+    labs = find_labs(ROOT / "notebooks")
+    stage = Stage(folder, labs={lab.source.stem: lab.id for lab in labs})
+    shutil.copytree(ROOT / "site" / "theme" / "assets", folder / "assets")
+    look.write_look(stage)
+    summaries = [notebooks.write_lab(stage, lab) for lab in labs]
+    deck = show.write_deck(stage, pictures)
+    films = show.write_films(stage, deck.slides)
+    home.write_home(stage, summaries, deck, films)
+    documents.write_labs_index(stage, home.lab_cards("labs/index.html", summaries))
+    documents.write_run(stage, summaries)
+    documents.write_documents(stage)
+    reference.write_reference(stage)
+    documents.write_sources(stage)
+    return stage, {_short(lab): lab.page.replace(".html", ".md") for lab in summaries}
+
+
+def _short(lab: notebooks.Summary) -> str:
+    return f"{lab.id.removeprefix('M9-')} · {lab.title}"
+
+
+def _mkdocs(pages: Path, made: Path, labs: dict[str, str]) -> None:
+    from mkdocs.commands.build import build as build_site
+    from mkdocs.config import load_config
+
+    logging.getLogger("mkdocs").setLevel(logging.WARNING)
+    config = load_config(str(CONFIG), docs_dir=str(pages), site_dir=str(made))
+    for entry in config.nav:
+        if LABS_IN_NAV in entry:
+            entry[LABS_IN_NAV] += [{name: page} for name, page in labs.items()]
+    config.plugins.on_startup(command="build", dirty=False)
+    try:
+        build_site(config)
+    finally:
+        config.plugins.on_shutdown()
+
+
+def _exchange(made: Path, output: Path) -> None:
+    old = made.with_name("old")
+    if output.exists():
+        os.replace(output, old)
+    os.replace(made, output)
