@@ -22,6 +22,7 @@ from course_helpers.palette import (
     NAVY,
     NAVY_TINT,
     SKY,
+    SKY_INK,
     SLATE,
     WHITE,
 )
@@ -31,21 +32,21 @@ from .axes import Axes
 from .numbers import measured
 from .svg import Drawing, Point
 
-#: The lab's name of an artifact, from the top: shown name, file, fill, and the spoilt copy that was refused for it.
+#: The lab's name of an artifact, from the top: shown name, file, and the spoilt copy that was refused for it.
 PLATES = (
-    ("validated base", "validated base", "model.safetensors", GOLD, "one-bit"),
-    ("config: the source's", "config", "config.json", SKY, "other-config"),
-    ("tokenizer: the source's ids", "tokenizer", "tokenizer files", NAVY, "other-tokenizer"),
-    ("manifest: every file pinned", "manifest", "run.json", GOLD, None),
-    ("pad and stop: decided", "pad and stop", "decisions.json", SKY, None),
-    ("way back: equal to the source", "way back", "left untouched", NAVY, None),
+    ("validated base", "validated base", "model.safetensors", "one-bit"),
+    ("config: the source's", "config", "config.json", "other-config"),
+    ("tokenizer: the source's ids", "tokenizer", "tokenizer files", "other-tokenizer"),
+    ("manifest: every file pinned", "manifest", "run.json", None),
+    ("pad and stop: decided", "pad and stop", "decisions.json", None),
+    ("way back: equal to the source", "way back", "left untouched", None),
 )
 SPOILT = {"one-bit": "one bit flipped", "other-config": "a number edited", "other-tokenizer": "another family's"}
 AXIS, FIRST, STEP = 150, 102, 80  # x of the plates' middle, y of the first, and from one to the next
 HALF_WIDTH, HALF_DEPTH, THICK = 104, 30, 11
 NAMES, REFUSED, PANEL = 276, 462, 668
-CHART = (752, 136, 248, 424)  # x, y, width, height
-MARKS = {"GPT-2": (GOLD, GOLD_INK), "Qwen3": (NAVY, NAVY)}
+CHART = (752, 136, 226, 424)  # x, y, width, height
+MARKS = {"GPT-2": (GOLD, GOLD_INK), "Qwen3": (SKY, SKY_INK)}
 
 
 @figure
@@ -81,13 +82,13 @@ def _folder(drawing: Drawing, found: Mapping[str, Any]) -> None:
 
 
 def _plate(drawing: Drawing, y: float, plate: Sequence[str | None], found: Mapping[str, Any]) -> None:
-    key, name, file, fill, spoilt = plate
+    key, name, file, spoilt = plate
     right, front, left, back = rhombus(y)
     for one, other, shade in ((left, front, 0.75), (front, right, 0.55)):
         side = [one, other, (other[0], other[1] + THICK), (one[0], one[1] + THICK)]
-        drawing.polygon(side, fill, WHITE, 1)
+        drawing.polygon(side, NAVY, WHITE, 1)
         drawing.polygon(side, CHARCOAL, opacity=1 - shade)
-    drawing.polygon([right, front, left, back], fill, WHITE, 2)
+    drawing.polygon([right, front, left, back], NAVY, WHITE, 2)
     held = all(ticks[key] for ticks in found["artifacts"].values())
     if held:
         drawing.tick(AXIS, y, 26, WHITE, 5)
@@ -106,8 +107,8 @@ def _refusal(drawing: Drawing, y: float, spoilt: str) -> None:
     width = PANEL - 16 - REFUSED
     drawing.rect(REFUSED, y - 26, width, 54, ALARM_TINT, ALARM, 10, 1.5)
     drawing.cross(REFUSED + 20, y - 8, 12, ALARM)
-    drawing.text(REFUSED + 36, y - 2, SPOILT[spoilt], 16, 600, ALARM, fit=width - 38)
-    drawing.text(REFUSED + 36, y + 19, "refused, by name", 16, 400, CHARCOAL)
+    drawing.text(REFUSED + 36, y - 2, SPOILT[spoilt], 17, 600, ALARM, fit=width - 38)
+    drawing.text(REFUSED + 36, y + 19, "refused, by name", 17, 400, CHARCOAL)
 
 
 def examined(found: Mapping[str, Any]) -> int:
@@ -123,7 +124,7 @@ def ways(found: Mapping[str, Any]) -> list[str]:
 
 def _seen(drawing: Drawing, y: float, lines: Sequence[str]) -> None:
     for place, line in enumerate(lines):
-        drawing.text(REFUSED + 12, y - 3 + 22 * place, line, 16, 400, CHARCOAL, fit=PANEL - 20 - REFUSED)
+        drawing.text(REFUSED + 12, y - 3 + 22 * place, line, 17, 400, CHARCOAL, fit=PANEL - 20 - REFUSED)
 
 
 def decided(found: Mapping[str, Any]) -> tuple[str, str]:
@@ -151,17 +152,17 @@ def _outcome(drawing: Drawing, found: Mapping[str, Any]) -> None:
     drawing.text(PANEL + 24, 83, f"right on {count} new stories, happy or sad", 17, 400, MUTED)
     chart = Axes(drawing, x, y, width, height, (0.4, 1), (0, 1))
     words = chart.x(found["counting words"])
-    drawing.rect(words, y - 4, chart.right - words + 52, height + 4, GOLD_TINT, None, 0)
+    drawing.rect(words, y - 4, chart.right - words + 72, height + 4, GOLD_TINT, None, 0)
     drawing.line(words, y - 4, words, chart.bottom, GOLD_INK, 2.5, dash="7 5")
     drawing.text(words, y - 14, f"counting words: {percent(found['counting words'])}", 17, 650, GOLD_INK, "middle")
     rows = ways(found)
     for place, way in enumerate(rows):
         _row(drawing, chart, y + height * place / len(rows), way, found, count)
-    drawing.line(PANEL + 24, chart.bottom, chart.right + 52, chart.bottom, SLATE, 2)
+    drawing.line(PANEL + 24, chart.bottom, chart.right + 72, chart.bottom, SLATE, 2)
     for tick in (0.5, 0.75, 1):
         drawing.text(chart.x(tick), chart.bottom + 27, percent(tick), 17, 400, MUTED, "middle")
-    drawing.text(chart.x(0.5), chart.bottom + 50, "chance", 16, 400, MUTED, "middle")
-    drawing.text(chart.right + 52, chart.bottom + 50, "whisker: one standard error", 16, 400, MUTED, "end")
+    drawing.text(chart.x(0.5), chart.bottom + 50, "chance", 17, 400, MUTED, "middle")
+    drawing.text(chart.right + 72, chart.bottom + 50, "line: one standard error", 17, 400, MUTED, "end")
 
 
 def _row(drawing: Drawing, chart: Axes, y: float, way: str, found: Mapping[str, Any], count: int) -> None:

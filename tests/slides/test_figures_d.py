@@ -127,7 +127,7 @@ def test_the_stored_run_is_quoted_and_what_it_did_not_print_is_refused():
 
 def test_each_refusal_stands_at_the_plate_whose_file_it_names():
     refused = record("M9-LAB-APP-C")["refused"]
-    spoilt = {copy: (file, name) for _, name, file, _, copy in handoff_artifacts.PLATES if copy}
+    spoilt = {copy: (file, name) for _, name, file, copy in handoff_artifacts.PLATES if copy}
     assert spoilt.keys() == refused.keys()
     for copy, (file, name) in spoilt.items():
         assert refused[copy].startswith((file, name)), copy
