@@ -10,15 +10,15 @@ from dataclasses import dataclass
 
 from course_helpers import FAMILIES
 from course_helpers.architectures.config import FULL
-from course_helpers.palette import CHARCOAL, GOLD, GOLD_INK, HAIRLINE, MUTED, NAVY, NAVY_TINT, SERIF, SKY, WHITE
+from course_helpers.palette import CHARCOAL, GOLD, GOLD_INK, HAIRLINE, NAVY, NAVY_TINT, SERIF, SKY, WHITE
 
 from . import figure
 from .numbers import computed
 from .svg import Drawing, Point
 
-CENTRE = (1436.0, 500.0)
-CORE, SHELL, REACH, DISC = 146, 174, 382, 124  # radii, and how far out a family's disc stands
-LABEL = 286  # and its labels, between the discs
+CENTRE = (1430.0, 512.0)
+CORE, SHELL, REACH, DISC = 150, 176, 382, 112  # radii, and how far out a family's disc stands
+LABEL = 304  # and the labels of the adapters, between the discs
 ORBITS = (REACH, 560, 760, 980, 1220)
 SHARED = ("training loop", "generation", "evaluation")
 
@@ -54,7 +54,7 @@ class Dock:
 
 def layer_mark(drawing: Drawing, centre: Point, config: object) -> None:
     """One bar a layer, the first at the bottom: whole width for full attention, a third for a window."""
-    plan, width, height = config.layer_plan, 150, 138
+    plan, width, height = config.layer_plan, 140, 132
     pitch = height / len(plan)
     for layer, kind in enumerate(plan):
         full = kind == FULL
@@ -75,16 +75,12 @@ def expert_mark(drawing: Drawing, centre: Point, config: object) -> None:
         drawing.circle(x, y, 5.6 if chosen else 3.4, GOLD if chosen else NAVY, NAVY if chosen else None, 1.5)
 
 
-def _windows(config: object) -> str:
-    full = config.layer_plan.count(FULL)
-    return f"{len(config.layer_plan) - full} layers with a window, {full} without"
-
-
+LAYERS, EXPERTS = "{full} of {layers} layers see the whole text", "{active} of {experts} experts answer a token"
 DOCKS = (
-    Dock("llama3", 225, "Llama", layer_mark, "{layers} layers that all see the whole text"),
-    Dock("qwen3_moe", 315, "Qwen", expert_mark, "{experts} experts, {active} answer a token"),
-    Dock("gemma3", 135, "Gemma", layer_mark, "{windows}"),
-    Dock("olmo3", 45, "Olmo", layer_mark, "{windows}"),
+    Dock("llama3", 225, "Llama", layer_mark, LAYERS),
+    Dock("qwen3_moe", 315, "Qwen", expert_mark, EXPERTS),
+    Dock("gemma3", 135, "Gemma", layer_mark, LAYERS),
+    Dock("olmo3", 45, "Olmo", layer_mark, LAYERS),
 )
 
 
@@ -119,24 +115,24 @@ def _shell(drawing: Drawing) -> None:
     drawing.circle(x, y, (SHELL + CORE) / 2, "none", NAVY_TINT, SHELL - CORE - 8)
     drawing.circle(x, y, CORE, NAVY)
     for dock in DOCKS:
-        drawing.polygon([dock.at(*corner) for corner in _block(CORE + 2, SHELL + 6, 25)], NAVY)
-    drawing.text(x, y - 66, "ONE SHELL", 19, 700, GOLD, "middle", spacing=2.4)
+        drawing.polygon([dock.at(*corner) for corner in _block(CORE + 2, SHELL + 6, 34)], NAVY)
+    drawing.text(x, y - 66, "ONE SHELL", 20, 700, GOLD, "middle", spacing=2.4)
     for place, word in enumerate(SHARED):
-        drawing.text(x, y - 18 + place * 46, word, 29, 600, WHITE, "middle")
+        drawing.text(x, y - 18 + place * 46, word, 31, 600, WHITE, "middle")
         if place:
             drawing.line(x - 34, y - 47 + place * 46, x + 34, y - 47 + place * 46, SKY, 1.5)
 
 
 def _adapter(drawing: Drawing, dock: Dock) -> None:
     """A plug between shell and disc; one bar on it for each row of the weight map."""
-    start, end, half = SHELL + 14, REACH - DISC + 6, 26
-    for prong in (-11, 11):
-        drawing.polygon([dock.at(d, a + prong) for d, a in _block(SHELL, start + 2, 4)], NAVY)
-    drawing.polygon([dock.at(*corner) for corner in _block(start, end, half)], GOLD, NAVY, 2.5)
-    room = end - start - 22
+    start, end, half = SHELL + 16, REACH - DISC + 6, 36
+    for prong in (-16, 16):
+        drawing.polygon([dock.at(d, a + prong) for d, a in _block(SHELL, start + 2, 6)], NAVY)
+    drawing.polygon([dock.at(*corner) for corner in _block(start, end, half)], GOLD, NAVY, 3)
+    room = end - start - 26
     for row in range(dock.rows):
-        distance = start + 8 + room * row / (dock.rows - 1)
-        drawing.line(*dock.at(distance, -half + 9), *dock.at(distance, half - 9), NAVY, 2)
+        distance = start + 11 + room * row / (dock.rows - 1)
+        drawing.line(*dock.at(distance, -half + 10), *dock.at(distance, half - 10), NAVY, 2.6)
 
 
 def _block(near: float, far: float, half: float) -> list[Point]:
@@ -150,25 +146,34 @@ def _disc(drawing: Drawing, dock: Dock) -> None:
     drawing.circle(x, y, DISC - 11, "none", HAIRLINE, 1.5)
     dock.mark(drawing, centre, dock.config)
     above = y < CENTRE[1]
-    baseline = y - DISC - 44 if above else y + DISC + 40
-    drawing.text(x, baseline, dock.name, 34, 600, NAVY, "middle", SERIF)
-    drawing.text(x, baseline + 28, _words(dock), 20, 400, MUTED, "middle")
+    baseline = y - DISC - 46 if above else y + DISC + 42
+    drawing.text(x, baseline, dock.name, 38, 600, NAVY, "middle", SERIF)
+    drawing.text(x, baseline + 31, _words(dock), 22, 400, CHARCOAL, "middle")
 
 
 def _words(dock: Dock) -> str:
     config = dock.config
     return dock.words.format(
         layers=len(config.layer_plan),
+        full=config.layer_plan.count(FULL),
         experts=getattr(config, "num_experts", None),
         active=getattr(config, "num_experts_per_tok", None),
-        windows=_windows(config),
     )
 
 
 def _label_of_adapters(drawing: Drawing) -> None:
+    """What the plugs are, and what a bar on them is; a fine line leads from the words to the plugs of their side."""
     rows = sorted({dock.rows for dock in DOCKS})
-    left, right, y = CENTRE[0] - LABEL, CENTRE[0] + LABEL, CENTRE[1]
-    drawing.text(left, y - 2, "weight-loading", 21, 650, GOLD_INK, "middle")
-    drawing.text(left, y + 25, "adapters", 21, 650, GOLD_INK, "middle")
-    drawing.text(right, y - 2, f"{rows[0]} to {rows[-1]} rules each,", 19, 400, CHARCOAL, "middle")
-    drawing.text(right, y + 25, "one bar a rule", 19, 400, CHARCOAL, "middle")
+    words = {-1: ("adapters", "load the weights"), 1: (f"{rows[0]} to {rows[-1]} rules", "one bar for each")}
+    for side, (first, second) in words.items():
+        x, y = CENTRE[0] + side * LABEL, CENTRE[1]
+        for dock in DOCKS:
+            tip = dock.at((SHELL + REACH - DISC) / 2 + 6)
+            if (tip[0] - CENTRE[0]) * side > 0:
+                up = 1 if tip[1] > y else -1
+                drawing.path(
+                    f"M{x:.1f} {y + 42 * up:.1f} Q{x:.1f} {tip[1] - 8 * up:.1f} {tip[0] + side * 46:.1f} {tip[1]:.1f}",
+                    stroke=GOLD, line=2.5,
+                )  # fmt: skip
+        drawing.text(x, y - 5, first, 25, 650, GOLD_INK, "middle")
+        drawing.text(x, y + 25, second, 22, 400, CHARCOAL, "middle")

@@ -54,13 +54,21 @@ def test_as_many_experts_are_lit_as_answer_a_token():
     assert len(shapes(drawing, "circle", fill=GOLD)) == config.num_experts_per_tok
 
 
+def test_captions_count_what_the_marks_show():
+    said = texts(draw(slide(1)))
+    for family in ("llama3", "gemma3", "olmo3"):
+        plan = next(iter(FAMILIES[family].presets.values())).layer_plan
+        assert f"{Counter(plan)['full_attention']} of {len(plan)} layers see the whole text" in said
+        assert f"{Counter(plan)['full_attention']} of {len(plan)}" in slide(1).alt
+
+
 def test_an_adapter_has_a_bar_for_every_rule():
     rules = {dock.family: len(FAMILIES[dock.family].weight_maps[0].rows) for dock in portable_shell.DOCKS}
     for dock in portable_shell.DOCKS:
         drawing = Drawing(1920, 1080)
         portable_shell._adapter(drawing, dock)
         assert len(shapes(drawing, "polyline")) == rules[dock.family]
-    assert f"{min(rules.values())} to {max(rules.values())} rules each," in texts(draw(slide(1)))
+    assert f"{min(rules.values())} to {max(rules.values())} rules" in texts(draw(slide(1)))
     assert f"{min(rules.values())} to {max(rules.values())} rules each" in slide(1).alt
 
 
