@@ -1,8 +1,8 @@
 """The decision matrix: what somebody wants and has, at the left; what the planner makes of it for every family.
 
-Above, four wishes go through `course_helpers.planner` when the deck is built: a cell says which size of a family fits,
-or the one constraint that refuses it; gold is the smallest that fits. Below, in the same columns, what the harness has
-measured of each family's bundled checkpoint: a path that fits must also be one that can be trusted.
+Four wishes go through `course_helpers.planner` when the deck is built: a cell says which size of a family fits, or the
+one constraint that refuses it; gold is the smallest that fits, and where one begins. In the same columns below stands
+what was measured of each family's bundled checkpoint: a path that fits must also be one that can be trusted.
 """
 
 import functools
@@ -42,10 +42,10 @@ WISHES = (
 )
 SUITE, RULERS, CHOICE = "M9-LAB-09", "M9-CODE-02", "M9-LAB-APP-B"
 
-GUTTER, HEAD, TOP, ROW = 46, 30, 62, 36
-OBJECTIVE, HARDWARE, CEILING, LATENCY, FAMILY, PITCH = 74, 274, 384, 450, 524, 112
-BEST, PATH, RESERVE, RIGHT = 1322, 1464, 1600, 1750
-HARNESS, LINE = 248, 33
+LEFT, HEAD, TOP, ROW, CELL = 30, 39, 61, 49, 43  # of the matrix: its head's baseline, its first row, a row, a cell
+FAMILY, PITCH, GAP = 388, 136, 8
+BEST, RESERVE, RIGHT = 1364, 1564, 1746
+EVIDENCE, LINE = 283, 33  # the first of the rows below the matrix, and from one to the next
 
 
 @functools.cache
@@ -64,58 +64,65 @@ def decision_matrix(drawing: Drawing) -> None:
     records = measured_together(drawing, SUITE, RULERS, CHOICE)
     heads(drawing)
     for index, plan in enumerate(plans()):
-        wish(drawing, TOP + ROW * index, plan)
-        verdicts(drawing, TOP + ROW * index, plan)
-        recommendation(drawing, TOP + ROW * index, plan)
-    drawing.marker(GUTTER, TOP + ROW / 2 - 2, 11)
-    harness(drawing, records)
+        y = TOP + ROW * index
+        if index:
+            for start, stop in ((LEFT, FAMILY - 24), (BEST, RIGHT)):
+                drawing.line(start, y - (ROW - CELL) / 2, stop, y - (ROW - CELL) / 2, HAIRLINE, 1.5)
+        wish(drawing, y, plan, marked=not index)
+        verdicts(drawing, y, plan)
+        recommendation(drawing, y, plan, marked=not index)
+    evidence(drawing, records)
     reason(drawing, records[CHOICE]["why"])
 
 
 def heads(drawing: Drawing) -> None:
-    drawing.marker(GUTTER, HEAD - 1, 1)
-    for x, title in ((OBJECTIVE, "objective"), (HARDWARE, "hardware"), (CEILING, "ceiling"), (LATENCY, "latency")):
-        drawing.text(x, HEAD + 5, title, 17, 650, NAVY)
-    drawing.line(OBJECTIVE, HEAD + 20, FAMILY - 10, HEAD + 20, NAVY, 2.5)
+    end = FAMILY + PITCH * len(FAMILIES) - GAP
+    after(drawing, LEFT, HEAD, "constraints", 1, NAVY)
     for index, family in enumerate(FAMILIES):
-        drawing.text(column(index), HEAD + 5, deck_name(family), 17, 650, NAVY, "middle")
-    drawing.line(FAMILY, HEAD + 20, FAMILY + PITCH * len(FAMILIES) - 8, HEAD + 20, HAIRLINE, 2.5)
-    for number, x, title in ((2, BEST, "smallest fit"), (3, PATH, "path"), (9, RESERVE, "in reserve")):
-        width = drawing.text(x, HEAD + 5, title, 17, 650, GOLD_INK)
-        drawing.marker(x + width + 22, HEAD - 1, number)
-    drawing.line(BEST, HEAD + 20, RIGHT, HEAD + 20, GOLD, 2.5)
+        drawing.text(column(index), HEAD, deck_name(family), 20, 650, NAVY, "middle", fit=PITCH)
+    after(drawing, BEST, HEAD, "smallest fit", 2, GOLD_INK)
+    after(drawing, RESERVE, HEAD, "in reserve", 9, GOLD_INK)
+    for start, stop, ink in ((LEFT, FAMILY - 24, NAVY), (FAMILY, end, HAIRLINE), (BEST, RIGHT, GOLD)):
+        drawing.line(start, HEAD + 14, stop, HEAD + 14, ink, 2.5)
+
+
+def after(drawing: Drawing, x: float, y: float, text: str, number: int, ink: str) -> None:
+    """A heading and the marker behind it."""
+    drawing.marker(x + drawing.text(x, y, text, 20, 650, ink) + 26, y - 7, number)
 
 
 def column(index: int) -> float:
     """The centre of a family's column."""
-    return FAMILY + PITCH * index + (PITCH - 8) / 2
+    return FAMILY + PITCH * index + (PITCH - GAP) / 2
 
 
-def wish(drawing: Drawing, y: float, plan: Any) -> None:
-    request, line = plan.request, y + 22
-    rows = request.work.batch_size
+def wish(drawing: Drawing, y: float, plan: Any, marked: bool) -> None:
+    """What for, and on which machine; below it how much text, memory and time."""
+    request = plan.request
     name = next(name for name, objective in OBJECTIVES.items() if objective is request.objective)
-    width = drawing.text(OBJECTIVE, line, name, 17, 650, NAVY)
-    tokens = f"{request.work.context:,} tokens" + (f" × {rows}" if rows > 1 else "")
-    drawing.text(OBJECTIVE + width + 9, line, tokens, 16, 400, MUTED, fit=HARDWARE - OBJECTIVE - width - 14)
-    drawing.text(HARDWARE, line, request.machine.name, 16, 400, CHARCOAL, fit=CEILING - HARDWARE - 6)
-    drawing.text(CEILING, line, f"{request.machine.memory / GB:g} GB", 16, 400, CHARCOAL)
-    drawing.text(LATENCY, line, f"{1000 / request.tokens_per_second:g} ms", 16, 400, CHARCOAL)
+    width = drawing.text(LEFT, y + 20, name, 20, 700, NAVY)
+    width += drawing.text(LEFT + width + 8, y + 20, f"on {request.machine.name}", 19, 450, CHARCOAL)
+    rows = f"{request.work.batch_size} × " if request.work.batch_size > 1 else ""
+    limits = f"{request.machine.memory / GB:g} GB · {1000 / request.tokens_per_second:g} ms a token"
+    what = f"{rows}{request.work.context:,} tokens · {limits}"
+    drawing.text(LEFT, y + 39, what, 17, 400, MUTED, fit=FAMILY - LEFT - 14)
+    if marked:
+        drawing.marker(LEFT + width + 34, y + 14, 11)
 
 
 def verdicts(drawing: Drawing, y: float, plan: Any) -> None:
     """A cell a family: the smallest of its sizes that fits, or what refuses the size that came nearest."""
     for index, family in enumerate(FAMILIES):
-        x, width, middle = FAMILY + PITCH * index, PITCH - 8, column(index)
+        x, width, middle, line = FAMILY + PITCH * index, PITCH - GAP, column(index), y + CELL / 2 + 7
         fits = next((choice for choice in plan.choices if choice.family == family), None)
         if fits is None:
-            drawing.rect(x, y, width, ROW - 4, SOFT_GREY, radius=7)
-            drawing.text(middle, y + 22, obstacle(plan, family), 16, 400, MUTED, "middle", fit=width - 4)
+            drawing.rect(x, y, width, CELL, SOFT_GREY, radius=8)
+            drawing.text(middle, line, obstacle(plan, family), 18, 400, MUTED, "middle", fit=width - 6)
             continue
         best = fits is plan.best
-        drawing.rect(x, y, width, ROW - 4, GOLD if best else SKY_TINT, radius=7)
+        drawing.rect(x, y, width, CELL, GOLD if best else SKY_TINT, radius=8)
         what = f"{fits.parameters / 1e9:.1f}B · {1000 * fits.seconds_per_token:.0f} ms"
-        drawing.text(middle, y + 22, what, 16, 700 if best else 550, NAVY, "middle", fit=width - 4)
+        drawing.text(middle, line, what, 19, 700 if best else 600, NAVY, "middle", fit=width - 4)
 
 
 def obstacle(plan: Any, family: str) -> str:
@@ -135,51 +142,43 @@ def obstacle(plan: Any, family: str) -> str:
     return "gated" if reason.startswith("gated") else " ".join(words[1:3])
 
 
-def recommendation(drawing: Drawing, y: float, plan: Any) -> None:
-    best, line = plan.best, y + 22
-    drawing.text(BEST, line, bare(best.hub_id), 17, 700, NAVY, fit=PATH - BEST - 8)
-    drawing.text(PATH, line, f"{short(best.dtype)}, {best.strategy}", 16, 400, CHARCOAL, fit=RESERVE - PATH - 6)
-    drawing.text(RESERVE, line, bare(plan.choices[1].hub_id), 16, 400, MUTED, fit=RIGHT - RESERVE)
+def recommendation(drawing: Drawing, y: float, plan: Any, marked: bool) -> None:
+    """The model to begin with and how it is loaded, and the one that waits."""
+    best = plan.best
+    drawing.text(BEST, y + 20, bare(best.hub_id), 20, 700, NAVY, fit=RESERVE - BEST - 8)
+    width = drawing.text(BEST, y + 39, f"{short(best.dtype)}, {best.strategy}", 17, 400, CHARCOAL)
+    if marked:
+        drawing.marker(BEST + width + 24, y + 27, 3)
+    drawing.text(RESERVE, y + 20, bare(plan.choices[1].hub_id), 18, 450, MUTED, fit=RIGHT - RESERVE)
 
 
 def bare(hub_id: str) -> str:
     return hub_id.rpartition("/")[2]
 
 
-def harness(drawing: Drawing, records: Mapping[str, Mapping[str, Any]]) -> None:
+def evidence(drawing: Drawing, records: Mapping[str, Mapping[str, Any]]) -> None:
     """What was measured of each family, in the same columns."""
     suite, rulers = records[SUITE], records[RULERS]["rulers"]
-    y = TOP + ROW * len(WISHES)
-    drawing.text(
-        OBJECTIVE,
-        y + 19,
-        "cell: parameters · least time a token, or what refuses",
-        16,
-        400,
-        MUTED,
-        fit=FAMILY - OBJECTIVE,
-    )
-    drawing.line(FAMILY, y + 14, FAMILY + PITCH * len(FAMILIES) - 8, y + 14, HAIRLINE, 2)
     rows = (
-        (4, "smoke suite", lambda tiny, _: passed(suite["checks"][tiny])),
-        (5, "tokenizer: library, or .json file", lambda _, family: library(family.tokenizer)),
-        (6, "the same stories: bits in 100 bytes", lambda tiny, _: f"{rulers[tiny]['bits in 100 bytes']:.2f}"),
-        (7, "tokens a second, all greedy", lambda tiny, _: f"{suite['expected'][tiny]['tokens_per_second']:.0f}"),
+        ((4, "smoke suite"), (8, "all greedy"), lambda tiny, _: passed(suite["checks"][tiny])),
+        ((5, "tokenizer"), None, lambda _, family: library(family.tokenizer)),
+        ((6, "same stories"), (7, "bits in 100 bytes"), lambda tiny, _: f"{rulers[tiny]['bits in 100 bytes']:.2f}"),
     )
-    for place, (number, label, of) in enumerate(rows):
-        y = HARNESS + LINE * place
-        drawing.marker(GUTTER, y, number)
-        width = drawing.text(OBJECTIVE, y + 6, label, 17, 500, CHARCOAL)
-        if number == 7:
-            drawing.marker(OBJECTIVE + width + 26, y, 8)
+    for place, (first, second, of) in enumerate(rows):
+        y = EVIDENCE + LINE * place
+        for x, label in ((LEFT + 16, first), (LEFT + 178, second)):
+            if label:
+                drawing.marker(x, y, label[0])
+                drawing.text(x + 26, y + 6, label[1], 18, 500, CHARCOAL, fit=FAMILY - x - 30)
         for index, family in enumerate(FAMILIES.values()):
-            ink, weight = (SOUND, 650) if number == 4 else (CHARCOAL, 400)
-            drawing.text(column(index), y + 6, of(family.tiny, family), 16, weight, ink, "middle", fit=PITCH + 4)
+            ink, weight = (SOUND, 650) if not place else (CHARCOAL, 450)
+            drawing.text(column(index), y + 6, of(family.tiny, family), 17, weight, ink, "middle", fit=PITCH)
+        drawing.line(LEFT, y - LINE / 2, FAMILY + PITCH * len(FAMILIES) - GAP, y - LINE / 2, HAIRLINE, 1.5)
 
 
 def library(tokenizer: str) -> str:
-    """What reads a tokenizer, as the row in FAMILIES says it in brackets; the file that several share, in short."""
-    return tokenizer.rpartition("(")[2].rstrip(")").removeprefix("tokenizer")
+    """What reads a tokenizer, as the row in FAMILIES says it in brackets."""
+    return tokenizer.rpartition("(")[2].rstrip(")")
 
 
 def passed(checks: Mapping[str, str]) -> str:
@@ -188,10 +187,9 @@ def passed(checks: Mapping[str, str]) -> str:
 
 def reason(drawing: Drawing, why: str) -> None:
     """The sentence that the runbook lab pins in its manifest, and where to go when what should work does not."""
-    top = HARNESS - 26
-    drawing.rect(BEST - 12, top, RIGHT - BEST + 18, 4 * LINE + 8, GOLD_TINT, radius=10)
-    drawing.marker(BEST + 12, top + 26, 10)
-    drawing.text(BEST + 42, top + 32, "the reason, pinned in the manifest:", 17, 650, GOLD_INK)
-    drawing.paragraph(BEST + 42, top + 57, RIGHT - BEST - 48, f"“{why.partition('/')[2]}”", 17, 400, CHARCOAL)
-    drawing.marker(BEST + 12, top + 105, 12)
-    drawing.text(BEST + 42, top + 111, "fits on paper, and fails? Slides 25-26", 17, 500, ALARM)
+    top, x = EVIDENCE - LINE / 2, BEST + 42
+    drawing.rect(BEST - 12, top, RIGHT - BEST + 12, 3 * LINE, GOLD_TINT, radius=10)
+    drawing.marker(BEST + 12, top + 23, 10)
+    drawing.paragraph(x, top + 31, RIGHT - x - 12, f"“{why.partition('/')[2]}”", 18, 500, GOLD_INK, leading=1.3)
+    drawing.marker(BEST + 12, top + 77, 12)
+    drawing.text(x, top + 83, "fits, and fails? Slides 25-26", 18, 500, ALARM, fit=RIGHT - x)

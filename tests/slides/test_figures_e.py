@@ -13,6 +13,7 @@ from course_helpers.architectures import gpt2
 from course_helpers.families import FAMILIES
 from course_helpers.palette import GOLD, NAVY, SKY, SKY_TINT, SOUND
 from course_helpers.planner import Refusal
+from slides import deck
 from slides.figures import adapter_flow, assignment_flow, decision_matrix, failure_tree, smoke_suite
 from slides.figures.svg import Drawing
 
@@ -106,13 +107,25 @@ def test_the_matrix_recommends_what_the_runbook_recorded():
 
 
 def test_every_family_has_a_cell_in_every_row_and_each_row_one_that_is_gold():
-    drawing = Drawing(1776, 362)
+    drawing = Drawing(1776, 370)
     decision_matrix.decision_matrix(drawing)
     gold = shapes(drawing, "rect", fill=GOLD)
     fits = shapes(drawing, "rect", fill=SKY_TINT)
     assert len({number(part, "y") for part in gold}) == len(gold) == len(decision_matrix.WISHES)
     families = sum(len({choice.family for choice in plan.choices}) for plan in decision_matrix.plans())
     assert len(gold) + len(fits) == families
+
+
+def test_slide_24_says_what_was_measured_below_the_matrix():
+    drawing = Drawing(1776, 370)
+    decision_matrix.decision_matrix(drawing)
+    bits = [rulers["bits in 100 bytes"] for rulers in recorded("M9-CODE-02")["rulers"].values()]
+    assert len(bits) == len(FAMILIES)
+    assert all(f"{value:.2f}" in texts(drawing) for value in bits)
+    alt = deck.read_slide(next(deck.CONTENT.glob("24-*.md"))).alt
+    assert f"{min(bits):.2f} to {max(bits):.2f}" in alt
+    every = {tuple(row.values()) for row in recorded("M9-LAB-09")["checks"].values()}
+    assert every == {("green",) * 9} and "smoke suite 9 of 9" in alt
 
 
 # --- 25: the tree ---------------------------------------------------------------------------------------------------
