@@ -17,6 +17,7 @@ from course_helpers.palette import (
     MUTED,
     NAVY,
     NAVY_TINT,
+    SKY,
     SKY_INK,
     SKY_TINT,
     SLATE,
@@ -41,15 +42,15 @@ FIELDS = (
 )
 TITLES = 278  # baseline of both charts' titles
 STRIP = 32  # height of the bands' names above the chart
-CHART = (98, 334, 540, 276)  # x, y, width, height
-LOSSES = (776, 302, 176, 308)
+CHART = (98, 334, 536, 276)  # x, y, width, height
+LOSSES = (772, 302, 196, 308)
 BANDS = ((SKY_TINT, SKY_INK), (GOLD_TINT, GOLD_INK), (NAVY_TINT, NAVY))
 #: A wrong rotation: its colour, ink and line; where its name stands (token, loss), and its name
 LINES = {
-    "base 10,000": (ALARM, ALARM, 4, 4, 1.72, "base\n10,000"),
-    "scaling left out": (GOLD, GOLD_INK, 5, 94, 2.15, "scaling\nleft out"),
-    "factor 32": (SLATE, MUTED, 7, 94, 0.27, "factor 32"),
-    "right": (NAVY, NAVY, 3, 94, 0.06, "right: 8"),
+    "base 10,000": (SLATE, MUTED, 4, 4, 1.72, "base\n10,000"),
+    "scaling left out": (ALARM, ALARM, 5, 94, 2.15, "scaling\nleft out"),
+    "factor 32": (SKY, SKY_INK, 9, 94, 0.09, "wrong: 32"),
+    "right": (NAVY, NAVY, 3, 94, 0.33, "right: 8"),
 }
 TENS = ((10, "10"), (1000, "1,000"), (100_000, "100,000"), (10_000_000, "10 million"))
 
@@ -115,18 +116,18 @@ def wavelengths(drawing: Drawing, configs: dict, before: list[float], after: lis
             drawing.text(axes.left - 10, axes.y(value) + 25, "million", 16, 400, MUTED, "end")
     for limit, words in ((old, f"old context {old:,}"), (new, f"new context {new:,}")):
         drawing.line(axes.left, axes.y(limit), axes.right, axes.y(limit), SLATE, 2, "7 6")
-        drawing.text(axes.left + 12, axes.y(limit) - 8, words, 16, 600, MUTED)
+        drawing.text(axes.left + 12, axes.y(limit) - 8, words, 17, 600, MUTED)
     axes.curve(enumerate(plain_wavelengths(configs["Llama 2 7B"])), SLATE, 3.5, "2 6")
     axes.curve(enumerate(after), GOLD, 8)
     axes.curve(enumerate(before), NAVY, 3.5)
     last = len(before) - 1
     spread(axes, last - 6, before, after, llama_31["factor"])
-    drawing.text(axes.right + 8, axes.y(after[last]) + 8, "Llama 3.1", 17, 650, GOLD_INK)
-    drawing.text(axes.right + 8, axes.y(before[last]) + 8, "Llama 3", 17, 650, NAVY)
-    drawing.text(axes.right + 8, axes.y(plain_wavelengths(configs["Llama 2 7B"])[last]) + 8, "Llama 2", 17, 650, MUTED)
+    drawing.text(axes.right + 8, axes.y(after[last]) + 8, "Llama 3.1", 18, 650, GOLD_INK)
+    drawing.text(axes.right + 8, axes.y(before[last]) + 8, "Llama 3", 18, 650, NAVY)
+    drawing.text(axes.right + 8, axes.y(plain_wavelengths(configs["Llama 2 7B"])[last]) + 8, "Llama 2", 18, 650, MUTED)
     axes.base()
-    drawing.text(axes.left, axes.bottom + 26, "fast pair 0", 16, 400, MUTED)
-    drawing.text(axes.right, axes.bottom + 26, f"slow pair {last}", 16, 400, MUTED, "end")
+    drawing.text(axes.left, axes.bottom + 26, "fast pair 0", 17, 400, MUTED)
+    drawing.text(axes.right, axes.bottom + 26, f"slow pair {last}", 17, 400, MUTED, "end")
 
 
 def shade(axes: Axes, before: list[float], after: list[float], factor: float) -> None:
@@ -138,15 +139,15 @@ def shade(axes: Axes, before: list[float], after: list[float], factor: float) ->
     for text, start, end, (fill, ink) in zip(words, starts, ends, BANDS, strict=True):
         left, width = axes.x(start), axes.x(end) - axes.x(start)
         axes.drawing.rect(left, axes.top - STRIP, width, axes.height + STRIP, fill, None, 0)
-        axes.drawing.text(left + width / 2, axes.top - 9, text, 17, 650, ink, "middle", fit=width)
-    axes.drawing.text(axes.x(kept + blended / 2), axes.bottom - 30, "blend", 16, 600, GOLD_INK, "middle")
+        axes.drawing.text(left + width / 2, axes.top - 9, text, 18, 650, ink, "middle", fit=width)
+    axes.drawing.text(axes.x(kept + blended / 2), axes.bottom - 30, "blend", 17, 600, GOLD_INK, "middle")
 
 
 def spread(axes: Axes, pair: int, before: list[float], after: list[float], factor: float) -> None:
     """Between the two curves at one pair: how much slower it turns."""
     x, low, high = axes.x(pair), axes.y(before[pair]), axes.y(after[pair])
     axes.drawing.arrow((x, low - 3), (x, high + 6), stroke=GOLD_INK, line=2.5, head=9)
-    axes.drawing.text(x - 10, high - 10, f"{factor:.0f} times slower", 17, 650, GOLD_INK, "end")
+    axes.drawing.text(x - 10, high - 10, f"{factor:.0f} times slower", 18, 650, GOLD_INK, "end")
 
 
 def by_position(drawing: Drawing, found: dict) -> None:
@@ -160,7 +161,7 @@ def by_position(drawing: Drawing, found: dict) -> None:
         points = [((place + 0.5) * stretch, loss) for place, loss in enumerate(rows[name])]
         axes.curve(points, colour, line)
         for part, text in enumerate(words.split("\n")):
-            drawing.text(axes.x(x), axes.y(y) + 20 * part, text, 17, 650, ink)
+            drawing.text(axes.x(x), axes.y(y) + 21 * part, text, 18, 650, ink)
     axes.base()
-    drawing.text(axes.left, axes.bottom + 26, "first token", 16, 400, MUTED)
-    drawing.text(axes.right, axes.bottom + 26, f"token {count * stretch}", 16, 400, MUTED, "end")
+    drawing.text(axes.left, axes.bottom + 26, "first token", 17, 400, MUTED)
+    drawing.text(axes.right, axes.bottom + 26, f"token {count * stretch}", 17, 400, MUTED, "end")
