@@ -22,7 +22,7 @@ CAPTION = 30  # pixels under every figure for where its numbers come from
 #: width and height in pixels of the figure of a kind and layout; the style sheet's rows leave just this room
 FIGURE_SIZES = {
     ("title", None): (1920, 1080),
-    ("agenda", None): (1776, 230),
+    ("agenda", None): (1776, 300),
     ("concept", "figure-left"): (1096, 600),
     ("concept", "figure-right"): (1096, 600),
     ("concept", "figure-top"): (1776, 362),

@@ -26,7 +26,7 @@ from ..deck import CONTENT, HOUR_MINUTES, Slide, read_source
 from . import figure
 from .svg import Drawing
 
-TOP, PITCH, BLOCK = 20.0, 35.0, 27.0
+TOP, PITCH, BLOCK = 28.0, 48.0, 37.0
 #: The slide's two cards above: gap between them, and from a card's edge to its numbers, its text and its end.
 GAP, NUMBERS, TEXT, END = 26.0, 54.0, 92.0, 98.0
 FRAME = None  # the line of slides that belong to no agenda item: they open or close an hour
@@ -105,10 +105,10 @@ class _Staff:
     def draw(self) -> None:
         for line in range(4):
             self.drawing.line(self.left, self.y(line), self.x(HOUR_MINUTES), self.y(line), HAIRLINE, 1.5)
-            self.drawing.circle(self.numbers, self.y(line), 15, NAVY_TINT)
-            self.drawing.text(self.numbers, self.y(line) + 6, str(line + 1), 17, 700, NAVY, "middle")
+            self.drawing.circle(self.numbers, self.y(line), 18, NAVY_TINT)
+            self.drawing.text(self.numbers, self.y(line) + 7, str(line + 1), 20, 700, NAVY, "middle")
             minutes = sum(block.slide.minutes for block in self.blocks if block.line == line)
-            self.drawing.text(self.x(HOUR_MINUTES) + 14, self.y(line) + 6, f"{minutes:g} min", 17, 500, CHARCOAL)
+            self.drawing.text(self.x(HOUR_MINUTES) + 14, self.y(line) + 7, f"{minutes:g} min", 20, 500, CHARCOAL)
         self._ribbon()
         for block in self.blocks:
             self._block(block)
@@ -117,22 +117,22 @@ class _Staff:
     def _ribbon(self) -> None:
         for before, after in zip(self.blocks, self.blocks[1:], strict=False):
             turn = self.x(after.start)
-            self.drawing.curve((turn - 13, self.y(before.line)), (turn + 13, self.y(after.line)), GOLD, 5, opacity=0.55)
+            self.drawing.curve((turn - 13, self.y(before.line)), (turn + 13, self.y(after.line)), GOLD, 6, opacity=0.55)
 
     def _block(self, block: Block) -> None:
         _, fill, edge, ink = block.look
         x, end = self.x(block.start) + 2.5, self.x(block.start + block.slide.minutes) - 2.5
         height = self.bottom - TOP if block.line is FRAME else BLOCK
         y = self.y(block.line)
-        self.drawing.rect(x, y - height / 2, end - x, height, fill, edge, 6, 1.5)
-        self.drawing.text((x + end) / 2, y + 6, str(block.slide.number), 16, 650, ink, "middle")
+        self.drawing.rect(x, y - height / 2, end - x, height, fill, edge, 7, 2)
+        self.drawing.text((x + end) / 2, y + 7, str(block.slide.number), 18, 650, ink, "middle")
 
     def _axis(self) -> None:
         y = self.bottom + 14
         self.drawing.line(self.left, y, self.x(HOUR_MINUTES), y, SLATE, 1.5)
         for minutes in range(0, HOUR_MINUTES + 1, 15):
             self.drawing.line(self.x(minutes), y, self.x(minutes), y + 7, SLATE, 1.5)
-            self.drawing.text(self.x(minutes), y + 25, _clock(self.hour, minutes), 16, 400, MUTED, "middle")
+            self.drawing.text(self.x(minutes), y + 29, _clock(self.hour, minutes), 18, 400, MUTED, "middle")
 
 
 def _clock(hour: int, minutes: int) -> str:
@@ -141,10 +141,9 @@ def _clock(hour: int, minutes: int) -> str:
 
 
 def _legend(drawing: Drawing) -> None:
-    x, y = TEXT, drawing.height - 12
+    x, y = TEXT, drawing.height - 16
     for name, fill, edge, _ in LOOK.values():
-        drawing.rect(x, y - 13, 26, 16, fill, edge, 5, 1.5)
-        x += 36 + drawing.text(x + 36, y + 1, name, 17, 500, CHARCOAL) + 34
-    drawing.text(
-        drawing.width - 26, y + 1, "Numbers are slides; a block is as long as its minutes", 17, 400, MUTED, "end"
-    )
+        drawing.rect(x, y - 15, 30, 19, fill, edge, 5, 2)
+        x += 40 + drawing.text(x + 40, y + 1, name, 19, 500, CHARCOAL) + 32
+    words = "one block a slide, as long as its minutes"
+    drawing.text((drawing.width + GAP) / 2 + TEXT, y + 1, words, 19, 400, MUTED)
