@@ -4,7 +4,6 @@ A stair is as high as the rows of checks below it: every stage of the lab lays o
 stand on top of them. So the picture shows why small steps hold, and what the dashed leap has under it: nothing.
 """
 
-import math
 from dataclasses import dataclass
 
 from course_helpers.palette import (
@@ -29,9 +28,10 @@ from .numbers import measured
 from .svg import Drawing
 
 LEFT, RIGHT = 36, 1740
-FLOOR, ROW = 318, 20  # where the stairs stand; height of one row of checks
-COUNTS, WAY_LINE = FLOOR + 23, FLOOR + 56  # baselines below the stairs
-SKYLINE = 54  # height of the leap
+FLOOR, ROW = 304, 19  # where the stairs stand; height of one row of checks
+COUNTS, WAY_LINE = FLOOR + 23, FLOOR + 54  # baselines below the stairs
+SKYLINE = 56  # height of the leap
+NONE = "same count"  # a stage that neither adds nor takes parameters
 #: The steps after the architecture: their names, and what each of them settles
 AFTER = {
     "config": ("translated", "field by field"),
@@ -70,7 +70,7 @@ def stairs(ledger: list[dict]) -> list[Stair]:
     for stage in ledger:
         rows = (*rows, stage["checks"])
         part, _, name = stage["name"].partition(": ")
-        change = f"{stage['change']:+,}".replace("-", "−") if stage["change"] else "± 0"
+        change = f"{stage['change']:+,}".replace("-", "−") if stage["change"] else NONE
         built.append(
             Stair(part if name else "baseline", name or part, change if name else "", rows, GOLD if name else SLATE)
         )
@@ -90,7 +90,7 @@ def conversion_staircase(drawing: Drawing) -> None:
         step(drawing, stair, LEFT + place * width, width, place in (0, len(built) - 1))
     drawing.line(LEFT - 8, FLOOR, RIGHT + 8, FLOOR, NAVY, 3)
     leap(drawing, LEFT + 60, built[0].top - 62, LEFT + width * 8 - 30)
-    legend(drawing, LEFT + 1.27 * width, found["ledger"], found["config"]["vocab_size"][0])
+    legend(drawing, LEFT + 1.27 * width, found["ledger"])
     for number, (place, above) in ON_STAIRS.items():
         drawing.marker(LEFT + (place + 1) * width - 22, built[place].top - above, number)
     drawing.marker(RIGHT - 13, COUNTS - 3, 10)
@@ -109,13 +109,13 @@ def step(drawing: Drawing, stair: Stair, x: float, width: float, end: bool) -> N
         for place in range(count):
             drawing.tick(x + (place + 0.5) * width / count, y, 11, SOUND if newest else SLATE, 2.6 if newest else 1.6)
     drawing.rect(x, stair.top - 3, width, 6, stair.edge, None, 0)
-    lines = [(stair.part, 16, 500, MUTED), (stair.name, 20, 700 if end else 650, NAVY)]
-    lines += [(stair.change, 17, 600, GOLD_INK if stair.change != "± 0" else MUTED)] if stair.change else []
+    lines = [(stair.part, 17, 500, MUTED), (stair.name, 20, 700 if end else 650, NAVY)]
+    lines += [(stair.change, 17, 600, GOLD_INK if stair.change != NONE else MUTED)] if stair.change else []
     y = stair.top - 14
     for words, size, weight, ink in reversed(lines):
         drawing.text(x + 10, y, words, size, weight, ink, fit=width - 12)
         y -= size + 5
-    drawing.text(x + width / 2, COUNTS, f"{sum(stair.rows)} checks", 16, 600, NAVY, "middle")
+    drawing.text(x + width / 2, COUNTS, f"{sum(stair.rows)} checks", 17, 600, NAVY, "middle")
     if stair.edge == GOLD:
         flag(drawing, x + width - 22, stair.top - 3)
 
@@ -139,11 +139,8 @@ def leap(drawing: Drawing, x: float, y: float, end: float) -> None:
     drawing.text(x + 302, SKYLINE - 17, "One leap: all changes at once, and nothing to stand on", 19, 650, ALARM)
 
 
-def legend(drawing: Drawing, x: float, ledger: list[dict], vocabulary: int) -> None:
+def legend(drawing: Drawing, x: float, ledger: list[dict]) -> None:
     """In the room above the low stairs: how to read them."""
-    chance = math.log(vocabulary)
-    away = math.ceil(100 * max(abs(stage["loss"] - chance) for stage in ledger)) / 100
     drawing.marker(x + 4, 98, 3)
-    drawing.text(x + 30, 105, f"Each stage lays a row of {ledger[0]['checks']} passed checks", 20, 650, SOUND)
-    words = f"in gold: parameters gained or lost; first loss within {away:.2f} of guessing"
-    drawing.text(x + 30, 132, words, 17, 400, CHARCOAL)
+    drawing.text(x + 30, 105, f"Each stage lays a row of {ledger[0]['checks']} passed checks", 21, 650, SOUND)
+    drawing.text(x + 30, 132, "below its name: parameters gained or lost", 18, 400, CHARCOAL)

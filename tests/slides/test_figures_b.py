@@ -112,25 +112,18 @@ def test_a_stair_is_as_high_as_the_checks_that_passed_up_to_it():
     assert [len(stair.rows) for stair in built] == list(range(1, len(ledger) + 4))
     assert [sum(stair.rows) for stair in built][: len(ledger)] == [6 * (place + 1) for place in range(len(ledger))]
     assert [stair.part for stair in built[-3:]] == ["config", "tokenizer", "weights"]
+    written = [stair.change for stair in built[1 : len(ledger)]]
     changes = [
-        int(stair.change.replace("−", "-").replace(",", "").replace("±", "")) for stair in built[1 : len(ledger)]
+        0 if words == conversion_staircase.NONE else int(words.replace("−", "-").replace(",", "")) for words in written
     ]
     assert ledger[0]["parameters"] + sum(changes) == ledger[-1]["parameters"]
 
 
 def test_every_check_of_the_staircase_is_drawn():
-    drawing = drawn(conversion_staircase.conversion_staircase, 1776, 385)
+    drawing = drawn(conversion_staircase.conversion_staircase, 1776, 367)
     ticks = sum(part.startswith("<polyline") and part.count(",") == 3 for part in drawing.parts)
     built = conversion_staircase.stairs(record("M9-LAB-02")["ledger"])
     assert ticks == sum(sum(stair.rows) for stair in built)
-
-
-def test_the_first_losses_are_as_near_to_guessing_as_the_figure_says():
-    found = record("M9-LAB-02")
-    words = " ".join(words_of(drawn(conversion_staircase.conversion_staircase, 1776, 385)))
-    said = float(re.search(r"within ([\d.]+) of guessing", words)[1])
-    away = max(abs(stage["loss"] - math.log(found["config"]["vocab_size"][0])) for stage in found["ledger"])
-    assert away <= said < away + 0.01
 
 
 # --- slide 17 -------------------------------------------------------------------------------------------------------
