@@ -15,7 +15,6 @@ from course_helpers.palette import (
     GOLD,
     GOLD_INK,
     MONO,
-    MUTED,
     NAVY,
     SKY,
     SKY_INK,
@@ -29,24 +28,25 @@ from . import figure
 from .numbers import computed
 from .svg import Drawing
 
-#: folder number -> (name, colour), from the top: in this order a lab's folders lie side by side
+#: folder number -> (name, colour), from the top: in this order a lab's folders lie side by side. A colour is a group:
+#: loading files, chapter 5's own road from GPT-2, and families from scratch.
 LINES = {
     "08": ("memory-efficient", SLATE),
-    "02": ("alternative loading", SKY),
+    "02": ("alternative loading", SLATE),
     "07": ("GPT to Llama", NAVY),
-    "11": ("Qwen3", SKY_INK),
-    "12": ("Gemma 3", SLATE),
+    "11": ("Qwen3", SKY),
+    "12": ("Gemma 3", SKY),
     "13": ("Olmo 3", SKY),
     "14": ("other LLMs", NAVY),
 }
 #: lab -> where it stands, from left to right in run order
 STATIONS = {
-    "M9-LAB-01": 338, "M9-LAB-APP-A": 400, "M9-CODE-01": 464, "M9-LAB-02": 480, "M9-LAB-03": 553, "M9-LAB-04": 566,
-    "M9-LAB-05": 592, "M9-LAB-06": 628, "M9-LAB-07": 656, "M9-LAB-08": 678, "M9-LAB-09": 764, "M9-CODE-02": 786,
-    "M9-LAB-APP-B": 984, "M9-LAB-APP-C": 1050,
+    "M9-LAB-01": 346, "M9-LAB-APP-A": 408, "M9-CODE-01": 468, "M9-LAB-02": 484, "M9-LAB-03": 560, "M9-LAB-04": 574,
+    "M9-LAB-05": 606, "M9-LAB-06": 652, "M9-LAB-07": 672, "M9-LAB-08": 704, "M9-LAB-09": 762, "M9-CODE-02": 774,
+    "M9-LAB-APP-B": 976, "M9-LAB-APP-C": 1044,
 }  # fmt: skip
 TOP, PITCH, BUNDLE = 106.0, 62.0, 13.0  # first line, distance of lines, distance where they run together
-MARKERS, NAMES, TERMINUS, RIVER = 46.0, 74.0, 244.0, 278.0
+MARKERS, NAMES, TERMINUS, GATE = 46.0, 74.0, 246.0, 288.0
 MIDDLE = TOP + 3 * PITCH
 FOLDER = re.compile(r"ch05/(\d\d)_\w+")
 
@@ -83,12 +83,13 @@ def read_markers() -> dict[str, int]:
 
 @figure
 def source_map(drawing: Drawing) -> None:
-    """River and gate, lines, stations, the trunk that they become."""
+    """Gate, lines, stations, the trunk that they become."""
     stations = read_stations()
-    _river(drawing)
+    _gate(drawing)
     _no_transfer(drawing)
     for place, folder in enumerate(LINES):
         _line(drawing, place, folder)
+    _ticks(drawing)
     _trunk(drawing)
     for station in stations:
         _station(drawing, station)
@@ -103,14 +104,17 @@ def _y(folder: str) -> float:
     return TOP + list(LINES).index(folder) * PITCH
 
 
-def _river(drawing: Drawing) -> None:
-    """Between their notebooks and our labs: every line crosses it through the same gate."""
-    top, bottom, half, sway = TOP - 44, TOP + 6 * PITCH + 40, 17, 10
-    middle = (top + bottom) / 2
-    left, right = RIVER - sway, RIVER + sway
-    course = f"C{right} {top + 120} {left} {middle - 120} {RIVER} {middle} S{right} {bottom - 120} {RIVER} {bottom}"
-    drawing.path(f"M{RIVER} {top} {course}", stroke=SKY_TINT, line=2 * half)
-    drawing.text(RIVER, top - 14, "control: config, tokenizer", 17, 600, SKY_INK, "middle")
+def _gate(drawing: Drawing) -> None:
+    """Between their notebooks and our labs: on every line, config and tokenizer are looked at."""
+    half, top, bottom = 19, TOP - 36, TOP + 6 * PITCH + 36
+    drawing.rect(GATE - half, top, 2 * half, bottom - top, SKY_TINT, SKY_INK, half, 2)
+    drawing.text(GATE - 42, top - 14, "config and tokenizer checked", 18, 600, SKY_INK)
+
+
+def _ticks(drawing: Drawing) -> None:
+    for folder in LINES:
+        drawing.circle(GATE, _y(folder), 13, WHITE, SKY_INK, 2)
+        drawing.tick(GATE, _y(folder), 13, SKY_INK, 3)
 
 
 def _line(drawing: Drawing, place: int, folder: str) -> None:
@@ -120,7 +124,7 @@ def _line(drawing: Drawing, place: int, folder: str) -> None:
     fall = target - y
     drawing.path(
         f"M{TERMINUS} {y} " + (_bend(end - 18 - abs(fall), y, end - 18, target) if fall else "") + f" H{end}",
-        stroke=LINES[folder][1], line=7,
+        stroke=LINES[folder][1], line=8,
     )  # fmt: skip
 
 
@@ -142,19 +146,19 @@ def _station(drawing: Drawing, station: Station) -> None:
     x, bundled = STATIONS[station.lab], station.lab == "M9-LAB-APP-B"
     if not station.folders:  # the last stop, on the trunk: another chapter
         drawing.circle(x, MIDDLE, 14, WHITE, NAVY, 4)
-        drawing.text(x, MIDDLE - 44, station.label, 17, 650, NAVY, "middle")
-        drawing.text(x, MIDDLE - 24, "ch06", 16, 500, MUTED, "middle", MONO)
+        drawing.text(x, MIDDLE - 46, station.label, 18, 650, NAVY, "middle")
+        drawing.text(x, MIDDLE - 24, "ch06", 17, 500, CHARCOAL, "middle", MONO)
         return
     rows = [MIDDLE - 3 * BUNDLE, MIDDLE + 3 * BUNDLE] if bundled else [_y(folder) for folder in station.folders]
     for feeder in station.feeders:
         drawing.line(x, rows[0], x + 34, rows[0] - 34, SLATE, 4, dash="5 4")
-        drawing.text(x + 42, rows[0] - 30, f"ch05/{feeder}", 16, 500, MUTED, family=MONO)
+        drawing.text(x + 42, rows[0] - 30, f"ch05/{feeder}", 17, 500, CHARCOAL, family=MONO)
     high, low = min(rows) - 12, max(rows) + 12
     drawing.rect(x - 12, high, 24, low - high, GOLD if bundled else WHITE, NAVY, 12, 4)
     if station.feeders:
-        drawing.text(x, low + 20, station.label, 17, 650, NAVY, "middle")
+        drawing.text(x, low + 21, station.label, 18, 650, NAVY, "middle")
     else:
-        drawing.text(x, high - 9, station.label, 17, 650, NAVY, "middle")
+        drawing.text(x, high - 9, station.label, 18, 650, NAVY, "middle")
 
 
 def _termini(drawing: Drawing) -> None:
@@ -163,13 +167,13 @@ def _termini(drawing: Drawing) -> None:
         y = _y(folder)
         drawing.rect(TERMINUS - 6, y - 13, 9, 26, colour, radius=3)
         drawing.marker(MARKERS, y, numbers[folder])
-        drawing.text(NAMES, y - 3, f"ch05/{folder}", 18, 700, NAVY, family=MONO)
-        drawing.text(NAMES, y + 18, name, 17, 400, MUTED)
+        drawing.text(NAMES, y - 3, f"ch05/{folder}", 19, 700, NAVY, family=MONO)
+        drawing.text(NAMES, y + 19, name, 18, 400, CHARCOAL, fit=TERMINUS - NAMES - 8)
 
 
 def _no_transfer(drawing: Drawing) -> None:
     """What a learner must not try: one family's tensor in another family's model."""
-    x, (above, below) = 320, (_y("12"), _y("13"))
+    x, (above, below) = 328, (_y("12"), _y("13"))
     shapes = []
     for family in ("gemma3", "olmo3"):
         config = next(iter(FAMILIES[family].presets.values()))
@@ -177,17 +181,17 @@ def _no_transfer(drawing: Drawing) -> None:
     drawing.line(x, above, x, below, ALARM, 3, dash="6 5")
     drawing.circle(x, (above + below) / 2, 15, WHITE)
     drawing.cross(x, (above + below) / 2, 17, ALARM, 4)
-    drawing.text(x + 56, above + 27, "no change: q_proj is", 17, 600, ALARM)
-    drawing.text(x + 56, above + 48, f"{shapes[0]}, {shapes[1]}", 17, 400, ALARM)
-    drawing.marker(x + 35, (above + below) / 2, 9)
+    drawing.text(x + 54, above + 27, "other shapes: q_proj", 17, 600, ALARM)
+    drawing.text(x + 54, above + 48, f"{shapes[0]}, {shapes[1]}", 17, 400, ALARM)
+    drawing.marker(x + 34, (above + below) / 2, 9)
 
 
 def _signs(drawing: Drawing) -> None:
     """The annotations that are no folder: goal, gate, checks, clinic."""
     end = STATIONS["M9-LAB-APP-B"]
-    drawing.marker(RIVER - 130, TOP - 66, 10)
-    drawing.marker(end + 34, MIDDLE + 96, 8)
-    drawing.text(end + 34, MIDDLE + 140, "one workflow", 18, 650, GOLD_INK, "middle")
+    drawing.marker(GATE - 66, TOP - 56, 10)
+    drawing.marker(end, MIDDLE + 76, 8)
+    drawing.text(end + 8, MIDDLE + 122, "one workflow", 20, 650, GOLD_INK, "middle")
     _above(drawing, "M9-LAB-08", _y("02"), 12, "faults")
     _above(drawing, "M9-LAB-09", _y("07"), 11, "tests")
 
@@ -195,7 +199,7 @@ def _signs(drawing: Drawing) -> None:
 def _above(drawing: Drawing, lab: str, y: float, number: int, word: str) -> None:
     x = STATIONS[lab]
     drawing.marker(x + 56, y - 27, number)
-    drawing.text(x + 79, y - 21, word, 17, 400, CHARCOAL)
+    drawing.text(x + 79, y - 21, word, 18, 400, CHARCOAL)
 
 
 def _run_order(drawing: Drawing) -> None:
@@ -204,11 +208,11 @@ def _run_order(drawing: Drawing) -> None:
     drawing.arrow((first, y), (last + 16, y), stroke=SLATE, line=2, head=10)
     for x in STATIONS.values():
         drawing.circle(x, y, 4, SLATE, WHITE, 1)
-    drawing.text(TERMINUS + 3, y + 6, "order of the labs", 17, 500, MUTED, "end")
+    drawing.text(TERMINUS + 3, y + 6, "order of the labs", 18, 500, CHARCOAL, "end")
     y += 42
     drawing.circle(first, y - 6, 9, WHITE, NAVY, 3)
-    drawing.text(first + 18, y, "a lab of ours", 17, 400, MUTED)
-    drawing.rect(first + 150, y - 15, 42, 18, WHITE, NAVY, 9, 3)
-    drawing.text(first + 202, y, "a lab on several folders", 17, 400, MUTED)
-    drawing.line(first + 430, y - 6, first + 470, y - 6, SLATE, 4, dash="5 4")
-    drawing.text(first + 482, y, "one more file that it reads", 17, 400, MUTED)
+    drawing.text(first + 18, y, "a lab of ours", 18, 400, CHARCOAL)
+    drawing.rect(first + 154, y - 15, 42, 18, WHITE, NAVY, 9, 3)
+    drawing.text(first + 206, y, "a lab on several folders", 18, 400, CHARCOAL)
+    drawing.line(first + 448, y - 6, first + 488, y - 6, SLATE, 4, dash="5 4")
+    drawing.text(first + 500, y, "one more file that it reads", 18, 400, CHARCOAL)
