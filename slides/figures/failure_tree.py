@@ -1,8 +1,9 @@
 """The triage of M9-LAB-08: twenty broken checkpoints run down a trunk, and every look takes some of them out.
 
 The trunk is as wide as the number of checkpoints that are still unexplained, a branch as wide as the number that a
-look stops there. So two things are seen before anything is read: cheap looks stop more than half, and the widest branch
-is the one at the bottom, which shows no symptom at all. Counts, causes and cures are what the lab recorded.
+look stops. So two things are seen before anything is read: the looks before the last stop more than half, and the
+widest branch is the one at the bottom, which shows no symptom at all. All looks are equally tall, because their time is
+a bar of its own. Counts, times, causes and cures are what the lab recorded.
 """
 
 from collections import Counter
@@ -20,6 +21,7 @@ from course_helpers.palette import (
     NAVY,
     SKY,
     SKY_TINT,
+    SLATE,
     WHITE,
 )
 
@@ -38,22 +40,24 @@ LOOKS = {
 }
 #: what the owner of a checkpoint sees who just loads it and lets it write: the lab's waiting room, in short
 SYMPTOMS = {
-    ("files", "file format"): "refused on opening",
-    ("shapes", "shape"): "refused on loading",
-    ("shapes", "dtype/device"): "refused on loading",
+    ("files", "file format"): "will not open",
+    ("shapes", "shape"): "will not load",
+    ("shapes", "dtype/device"): "will not load",
     ("shapes", "silent"): "a fluent text",
-    ("forward", "dtype/device"): "one token, for ever",
+    ("forward", "dtype/device"): "one token for ever",
     ("generation", "tokenizer"): "word salad",
     ("baseline", "tokenizer"): "a fluent text",
     ("baseline", "silent"): "nearly all fluent",
 }
 FOCUS = "baseline", "silent"
 
-UNIT = 6.4  # pixels of trunk for one checkpoint
-TRUNK, TOP, BOTTOM = 218, 66, 646  # left edge of the trunk; where it begins and where leaves end
-LEAF, RIGHT, GAP = 400, 1072, 9
-CAUSE, CURE = LEAF + 220, LEAF + 456  # columns within a leaf
-LINE, PAD = 22, 13
+LEFT, LABELS = 28, 206  # the looks' column
+UNIT = 7  # pixels of trunk for one checkpoint
+TRUNK, TOP, BOTTOM = 220, 66, 650  # left edge of the trunk; where it begins and where leaves end
+STAGE, LONGEST = 105, 112  # from look to look; the bar of the slowest
+LEAF, RIGHT, GAP = 388, 1072, 8
+CAUSE, CURE = LEAF + 210, LEAF + 456  # columns within a leaf
+LINE, PAD, MOST = 21, 12, 4  # of a leaf's text; so many lines at most
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,7 @@ class Leaf:
     @property
     def shown(self) -> Sequence[str]:
         """Causes, one a line; of many, some, and how many more."""
-        most = 5 if self.focus else 4
-        return self.causes if self.count <= most else (*self.causes[: most - 1], f"and {self.count - most + 1} more")
+        return self.causes if self.count <= MOST else (*self.causes[: MOST - 1], f"and {self.count - MOST + 1} more")
 
 
 def leaves_of(faults: Sequence[Mapping[str, Any]]) -> list[Leaf]:
@@ -101,21 +104,23 @@ def kind_of(fault: Mapping[str, Any]) -> str:
 def failure_tree(drawing: Drawing) -> None:
     results = measured(drawing, LAB)
     leaves = leaves_of(results["faults"])
-    total = sum(leaf.count for leaf in leaves)
+    total = left = sum(leaf.count for leaf in leaves)
+    times = results["milliseconds_per_look"]
     headings(drawing, total)
-    spots, left = list(placed(leaves)), total
+    spots = list(placed(leaves))
     drawing.rect(TRUNK, TOP - 14, total * UNIT, 14.5, NAVY, radius=0)
-    for number, (look, milliseconds) in enumerate(results["milliseconds_per_look"].items(), 1):
-        here = [spot for spot in spots if spot[0].look == look]
-        gate_y = here[0][1] - GAP / 2 if number > 1 else TOP
-        segment(drawing, gate_y, left, here)
-        gate(drawing, gate_y, number, look, milliseconds)
-        left -= sum(leaf.count for leaf, *_ in here)
+    for index, (look, milliseconds) in enumerate(times.items()):
+        here = [(leaf, top + height / 2) for leaf, top, height in spots if leaf.look == look]
+        y = TOP + STAGE * index
+        stage(drawing, y, left, here)
+        gate(drawing, y, f"{index + 1}  {look}", LOOKS[look])
+        clock(drawing, y + 67, milliseconds, LONGEST / max(times.values()))
+        left -= sum(leaf.count for leaf, _ in here)
     for leaf, top, height in spots:
         draw_leaf(drawing, leaf, top, height)
     late = sum(leaf.count for leaf in leaves if leaf.look == FOCUS[0])
-    early = f"{total - late} of {total} are explained before look {len(LOOKS)}"
-    drawing.paragraph(28, BOTTOM - 54, TRUNK - 40, early, 18, 650, GOLD_INK)
+    early = f"{total - late} of {total} stop before look {len(LOOKS)}"
+    drawing.paragraph(LEFT, BOTTOM - 32, LABELS - LEFT, early, 20, 650, GOLD_INK, leading=1.25)
 
 
 def placed(leaves: Sequence[Leaf]) -> Iterator[tuple[Leaf, float, float]]:
@@ -129,47 +134,51 @@ def placed(leaves: Sequence[Leaf]) -> Iterator[tuple[Leaf, float, float]]:
 
 
 def headings(drawing: Drawing, total: int) -> None:
-    drawing.text(28, 42, "First look", 18, 650, NAVY)
-    drawing.text(TRUNK + total * UNIT / 2, 42, f"{total} checkpoints", 18, 650, NAVY, "middle")
+    drawing.text(LEFT, 40, "First look", 20, 650, NAVY)
+    drawing.text(TRUNK + total * UNIT / 2, 40, f"{total} checkpoints", 20, 650, NAVY, "middle")
     for x, word in ((LEAF + 14, "Symptom"), (CAUSE, "Cause"), (CURE, "Recovery")):
-        drawing.text(x, 42, word, 18, 650, NAVY)
+        drawing.text(x, 40, word, 20, 650, NAVY)
 
 
-def segment(drawing: Drawing, top: float, left: int, here: Sequence[tuple[Leaf, float, float]]) -> None:
-    """The trunk from one look down to the next, and the branches that leave it to the right."""
-    last = here[-1]
-    bottom = last[1] + last[2] + GAP / 2
-    remaining = left - sum(leaf.count for leaf, *_ in here)
+def stage(drawing: Drawing, top: float, left: int, here: Sequence[tuple[Leaf, float]]) -> None:
+    """The trunk from one look down to the next, and the branches that leave it there, each to its leaf's middle."""
+    remaining = left - sum(leaf.count for leaf, _ in here)
     if remaining:
-        drawing.rect(TRUNK, top, remaining * UNIT, bottom - top + 1, NAVY, radius=0)
+        drawing.rect(TRUNK, top, remaining * UNIT, STAGE + 1, NAVY, radius=0)
     edge = left
-    for leaf, y, height in here:
-        branch(drawing, top, edge - leaf.count, leaf, y + height / 2)
+    for leaf, middle in here:
+        branch(drawing, top, edge - leaf.count, leaf, middle)
         edge -= leaf.count
+    drawing.line(TRUNK - 1, top, TRUNK + left * UNIT + 1, top, WHITE, 3)
 
 
 def branch(drawing: Drawing, top: float, place: int, leaf: Leaf, middle: float) -> None:
-    """A ribbon that leaves the trunk's right side downward and arrives at its leaf from the left."""
+    """A ribbon that runs down beside the trunk and turns to its leaf; those of later looks run inside of it."""
     inner, outer = TRUNK + place * UNIT, TRUNK + (place + leaf.count) * UNIT
     half = leaf.count * UNIT / 2
     high, low = middle - half, middle + half
-    turn = min(30.0, max(6.0, high - top))
+    turn = min(24.0, max(6.0, high - top))
     wide = turn + 2 * half
     d = (
         f"M{inner:.1f} {top:.1f} V{low - wide:.1f} Q{inner:.1f} {low:.1f} {inner + wide:.1f} {low:.1f} H{LEAF} "
         f"V{high:.1f} H{outer + turn:.1f} Q{outer:.1f} {high:.1f} {outer:.1f} {high - turn:.1f} V{top:.1f} Z"
     )
-    drawing.path(d, GOLD if leaf.focus else SKY, stroke=None)
+    drawing.path(d, GOLD if leaf.focus else SKY, stroke=WHITE, line=1.5)
 
 
-def gate(drawing: Drawing, y: float, number: int, look: str, milliseconds: float) -> None:
-    """A look: a line across the trunk, and at its left what is done there and how long it takes."""
-    drawing.line(28, y, TRUNK - 10, y, HAIRLINE, 2)
-    drawing.line(TRUNK - 1, y, LEAF - 40, y, WHITE, 2.5)
-    drawing.text(28, y + 25, f"{number}  {look}", 19, 700, NAVY)
+def gate(drawing: Drawing, y: float, name: str, what: str) -> None:
+    """A look: a line that leads to the trunk, and what is done there."""
+    drawing.line(LEFT, y, TRUNK - 8, y, HAIRLINE, 2)
+    drawing.text(LEFT, y + 27, name, 20, 700, NAVY)
+    drawing.text(LEFT, y + 50, what, 17, 400, CHARCOAL, fit=TRUNK - LEFT - 10)
+
+
+def clock(drawing: Drawing, y: float, milliseconds: float, scale: float) -> None:
+    """How long a look takes: a bar, all of one scale."""
+    width = max(3, milliseconds * scale)
+    drawing.rect(LEFT, y, width, 10, SLATE, radius=2)
     amount = f"{milliseconds:.1f} ms" if milliseconds < 10 else f"{milliseconds:.0f} ms"
-    drawing.text(TRUNK - 12, y + 25, amount, 16, 600, MUTED, "end")
-    drawing.text(28, y + 47, LOOKS[look], 16, 400, CHARCOAL, fit=TRUNK - 40)
+    drawing.text(LEFT + width + 8, y + 11, amount, 17, 600, MUTED)
 
 
 def draw_leaf(drawing: Drawing, leaf: Leaf, top: float, height: float) -> None:
@@ -177,8 +186,8 @@ def draw_leaf(drawing: Drawing, leaf: Leaf, top: float, height: float) -> None:
     drawing.rect(LEAF, top, RIGHT - LEAF, height, fill, radius=9)
     middle = top + height / 2
     drawing.text(LEAF + 16, middle + 10, str(leaf.count), 28, 750, ink)
-    drawing.text(LEAF + 50, middle - 3, leaf.department, 19, 700, ink)
-    drawing.text(LEAF + 50, middle + 19, SYMPTOMS[leaf.look, leaf.department], 16, 400, CHARCOAL, fit=CAUSE - LEAF - 54)
+    drawing.text(LEAF + 48, middle - 3, leaf.department, 19, 700, ink)
+    drawing.text(LEAF + 48, middle + 19, SYMPTOMS[leaf.look, leaf.department], 17, 400, CHARCOAL, fit=CAUSE - LEAF - 54)
     lines(drawing, CAUSE, middle, leaf.shown, CURE - CAUSE - 10)
     cures = [f"{cure} (× {count})" if count > 1 else cure for cure, count in leaf.cures.items()]
     lines(drawing, CURE, middle, cures, RIGHT - CURE - 6)
@@ -187,4 +196,4 @@ def draw_leaf(drawing: Drawing, leaf: Leaf, top: float, height: float) -> None:
 def lines(drawing: Drawing, x: float, middle: float, texts: Sequence[str], fit: float) -> None:
     first = middle - (len(texts) - 1) * LINE / 2 + 5.5
     for index, text in enumerate(texts):
-        drawing.text(x, first + index * LINE, text, 16, 400, CHARCOAL, fit=fit)
+        drawing.text(x, first + index * LINE, text, 17, 400, CHARCOAL, fit=fit)

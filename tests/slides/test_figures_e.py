@@ -11,7 +11,7 @@ import pytest
 
 from course_helpers.architectures import gpt2
 from course_helpers.families import FAMILIES
-from course_helpers.palette import GOLD, NAVY, SKY, SKY_TINT, SOUND
+from course_helpers.palette import GOLD, NAVY, SKY, SKY_TINT, SLATE, SOUND
 from course_helpers.planner import Refusal
 from slides import deck
 from slides.figures import adapter_flow, assignment_flow, decision_matrix, failure_tree, smoke_suite
@@ -142,7 +142,7 @@ def test_cures_are_counted_and_long_lists_are_cut():
     fault = {"noticed_by": "baseline", "department": "silent", "what_was_done": "x", "cure": "fetch again: config.json"}
     (leaf,) = failure_tree.leaves_of([fault] * 8 + [fault | {"cure": "transpose back"}])
     assert leaf.cures == {"fetch again": 8, "transpose back": 1}
-    assert len(leaf.shown) == 5 and leaf.shown[-1] == "and 5 more"
+    assert len(leaf.shown) == failure_tree.MOST == 4 and leaf.shown[-1] == "and 6 more"
 
 
 def test_the_trunk_gets_narrower_by_what_each_look_stops():
@@ -158,6 +158,18 @@ def test_the_trunk_gets_narrower_by_what_each_look_stops():
     tops = [(top, top + height) for _, top, height in failure_tree.placed(leaves)]
     assert all(one[1] < other[0] for one, other in pairwise(tops))
     assert tops[-1][1] == pytest.approx(failure_tree.BOTTOM)
+
+
+def test_time_is_the_bar_of_a_look_and_every_look_lies_above_its_leaves():
+    drawing, results = Drawing(1096, 668), recorded("M9-LAB-08")
+    failure_tree.failure_tree(drawing)
+    times = list(results["milliseconds_per_look"].values())
+    bars = [number(part, "width") for part in shapes(drawing, "rect", fill=SLATE)]
+    assert bars == pytest.approx([max(3, time * failure_tree.LONGEST / max(times)) for time in times], abs=0.01)
+    looks = list(results["milliseconds_per_look"])
+    for leaf, top, height in failure_tree.placed(failure_tree.leaves_of(results["faults"])):
+        gate = failure_tree.TOP + failure_tree.STAGE * looks.index(leaf.look)
+        assert top + height / 2 - leaf.count * failure_tree.UNIT / 2 > gate
 
 
 # --- 26: the smoke suite --------------------------------------------------------------------------------------------
