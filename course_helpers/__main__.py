@@ -1,4 +1,5 @@
-"""`python -m course_helpers`: load, validate and run checkpoints from the command line.
+"""`python -m course_helpers`: load, validate and run checkpoints from the command line. Started by torchrun, `generate`
+and `load` share one model among all its processes.
 
 Text goes to standard output, everything else to standard error; the exit status is 0 only when it worked.
 """
@@ -9,7 +10,10 @@ from pathlib import Path
 
 from . import CheckpointError, doctor, load_model, load_tokenizer, manifest, stream, validate_checkpoint
 from .dtypes import DTYPES
+from .errors import RankError
+from .labs import progress
 from .loaders.strategies import STRATEGIES
+from .parallelism import command as parallel
 from .planning import command as planning
 
 
@@ -24,11 +28,14 @@ def add_loading_options(parser: argparse.ArgumentParser) -> None:
     add_source_options(parser)
     parser.add_argument("--strategy", choices=STRATEGIES, default="stream")
     parser.add_argument("--verify", action="store_true", help="look at every byte before anything is loaded")
+    parallel.add_options(parser)
 
 
 def load_from(arguments: argparse.Namespace):
     dtype = DTYPES.get(arguments.dtype)
     asked = {"revision": arguments.revision, "verify": arguments.verify}
+    if arguments.ranks is not None:
+        return parallel.load(arguments, dtype, **asked)
     return load_model(arguments.source, dtype, arguments.device, arguments.strategy, **asked)
 
 
@@ -101,6 +108,7 @@ COMMANDS = {
     "load": ("load a checkpoint and account for every tensor", add_loading_options, run_load),
     "families": ("what can be loaded", no_options, run_families),
     "doctor": ("what this machine can run, before anything is downloaded", doctor.add_options, doctor.run),
+    "progress": ("which validation checkpoints of the labs you have passed", progress.add_options, progress.run),
     "plan": ("which model, how: from an objective and a machine", planning.add_options, planning.run),
     "record": ("run prompts and pin all that led to the texts", manifest.add_record_options, manifest.run_record),
     "verify": ("do a recorded run again and compare", manifest.add_verify_options, manifest.run_verify),
@@ -116,9 +124,9 @@ def main(words: list[str] | None = None) -> int:
         command.set_defaults(run=run)
     arguments = parser.parse_args(words)
     try:
-        return arguments.run(arguments)
-    except (CheckpointError, ValueError) as error:
-        print(error, file=sys.stderr)
+        return parallel.run(arguments) if parallel.is_launched() else arguments.run(arguments)
+    except (CheckpointError, RankError, ValueError) as error:
+        print(f"{parallel.speaker()}{error}", file=sys.stderr)
         return 1
 
 

@@ -1,4 +1,4 @@
-"""The one error that every refused checkpoint raises, and the one warning class of the course."""
+"""The one error that every refused checkpoint raises, that of processes which lost each other, and the one warning."""
 
 from collections.abc import Iterable
 
@@ -64,6 +64,14 @@ class UnsafeFileError(CheckpointError):
 
 class ConfigError(CheckpointError):
     """A config.json whose values this package does not support, or that lacks one it needs."""
+
+
+class RankError(RuntimeError):
+    """The processes that share a model are not together: one ended, hangs, never came, or was told to stop."""
+
+    def __init__(self, what: str, *, found: object, cause: str, next_step: str):
+        answers = {"found": found, "likely cause": cause, "next step": next_step}
+        super().__init__("\n".join([what, *(f"  {name:<13}{value}" for name, value in answers.items())]))
 
 
 def raise_all(problems: Iterable[CheckpointError]) -> None:

@@ -5,7 +5,7 @@ The core (loading, generation, validation) asks this table and knows no family b
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .architectures import gemma3, gpt2, llama, olmo3, qwen3
@@ -24,6 +24,7 @@ from .loaders.weight_maps import (
     QWEN3_MOE,
     QWEN3_MOE_FUSED,
 )
+from .parallelism import plans
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Family:
     tokenizer: str  # what it is, in words; how to run it is read off a checkpoint's own files
     licence: str
     gated: bool  # whether the hub wants an account and the licence accepted
+    parallel: plans.Plan = field(default_factory=dict)  # how its modules are cut up over several processes
 
 
 META, APACHE = "Llama community licence", "Apache-2.0"
@@ -54,6 +56,7 @@ FAMILIES: dict[str, Family] = {
         tokenizer="byte-level BPE (tiktoken)",
         licence="MIT",
         gated=False,
+        parallel=plans.GPT2,
     ),
     "llama2": Family(
         title="Llama 2",
@@ -65,6 +68,7 @@ FAMILIES: dict[str, Family] = {
         tokenizer="BPE (SentencePiece)",
         licence=META,
         gated=True,
+        parallel=plans.LLAMA,
     ),
     "llama3": Family(
         title="Llama 3, 3.1, 3.2",
@@ -76,6 +80,7 @@ FAMILIES: dict[str, Family] = {
         tokenizer="byte-level BPE (tiktoken)",
         licence=META,
         gated=True,
+        parallel=plans.LLAMA,
     ),
     "qwen3": Family(
         title="Qwen3",
@@ -87,6 +92,7 @@ FAMILIES: dict[str, Family] = {
         tokenizer="byte-level BPE (tokenizer.json)",
         licence=APACHE,
         gated=False,
+        parallel=plans.QWEN3,
     ),
     "qwen3_moe": Family(
         title="Qwen3, mixture of experts",
@@ -98,6 +104,7 @@ FAMILIES: dict[str, Family] = {
         tokenizer="byte-level BPE (tokenizer.json)",
         licence=APACHE,
         gated=False,
+        parallel=plans.QWEN3_MOE,
     ),
     "gemma3": Family(
         title="Gemma 3 (text)",
@@ -109,6 +116,7 @@ FAMILIES: dict[str, Family] = {
         tokenizer="BPE with bytes (tokenizer.json)",
         licence="Gemma terms of use",
         gated=True,
+        parallel=plans.GEMMA3,
     ),
     "olmo3": Family(
         title="OLMo 3",
@@ -120,6 +128,7 @@ FAMILIES: dict[str, Family] = {
         tokenizer="byte-level BPE (tokenizer.json)",
         licence=APACHE,
         gated=False,
+        parallel=plans.OLMO3,
     ),
 }
 

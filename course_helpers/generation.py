@@ -36,7 +36,7 @@ def generate(
     if any(isinstance(row, int) for row in rows):
         raise ValueError("prompts must hold one sequence of ids a row; for a single prompt, pass [prompt]")
     rows = [list(row) for row in rows]
-    sample = sampler(temperature, top_k, top_p, seed, model.device)
+    sample = sampler(temperature, top_k, top_p, model.any_seed() if seed is None else seed, model.device)
     stops = stop_set(stop_ids)
     finished_by: list[int | None] = [None] * len(rows)
     for tokens_B in next_tokens(model, rows, max_new_tokens, sample, use_cache):
@@ -71,7 +71,7 @@ def stream(
     """The new token ids of one prompt, each as soon as it is known; the same ones that `generate` appends."""
     row = prompt.flatten().tolist() if isinstance(prompt, Tensor) else list(prompt)
     stops = stop_set(stop_ids)
-    sample = sampler(temperature, top_k, top_p, seed, model.device)
+    sample = sampler(temperature, top_k, top_p, model.any_seed() if seed is None else seed, model.device)
     for tokens_B in next_tokens(model, [row], max_new_tokens, sample, use_cache):
         token = int(tokens_B[0])
         yield token
@@ -112,7 +112,7 @@ def stop_set(stop_ids: Iterable[int] | int | None) -> frozenset[int]:
     return frozenset(() if stop_ids is None else (stop_ids,) if isinstance(stop_ids, int) else map(int, stop_ids))
 
 
-def sampler(temperature: float, top_k: int | None, top_p: float | None, seed: int | None, device: torch.device):
+def sampler(temperature: float, top_k: int | None, top_p: float | None, seed: int, device: torch.device):
     """The function that picks a token from logits: (B, V) -> (B,). Raises ValueError for settings out of range."""
     if temperature < 0 or (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
         raise ValueError(
@@ -121,11 +121,7 @@ def sampler(temperature: float, top_k: int | None, top_p: float | None, seed: in
         )
     if temperature == 0:
         return lambda logits_BV: logits_BV.argmax(dim=-1)
-    generator = torch.Generator(device)
-    if seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
 
     def sample(logits_BV: Tensor) -> Tensor:
         probabilities_BV = torch.softmax(limit(logits_BV.float() / temperature, top_k, top_p), dim=-1)

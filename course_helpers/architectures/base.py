@@ -130,6 +130,10 @@ class LanguageModel(nn.Module):
         windows = tuple(config.window(layer_type) for layer_type in config.layer_plan)
         return windows, config.num_key_value_heads, config.head_dim
 
+    def any_seed(self) -> int:
+        """A seed for sampling that nobody chose."""
+        return torch.Generator().seed()
+
     @property
     def dtype(self) -> torch.dtype:
         return self.token_embedding.weight.dtype

@@ -30,14 +30,19 @@ class SteadyFile:
     def read_into(self, buffer: Tensor, start: int, name: str) -> None:
         """Fill a uint8 tensor with the bytes from `start` on, without a copy on the way. Raises CheckpointError if the
         file is no longer what it was; `name` is the tensor's, for the message."""
-        view, filled = memoryview(buffer.numpy()), 0
+        self.read_pieces([(buffer, start)], name)
+
+    def read_pieces(self, pieces: Iterable[tuple[Tensor, int]], name: str) -> None:
+        """The same for several tensors, each with the place where its bytes begin."""
         with open(self.path, "rb", buffering=0) as file:
-            file.seek(start)
-            while filled < len(view):  # one call may read less than asked for: Linux stops at 2 GiB
-                count = file.readinto(view[filled:])
-                if not count:
-                    raise self.changed(name)
-                filled += count
+            for buffer, start in pieces:
+                view, filled = memoryview(buffer.numpy()), 0
+                file.seek(start)
+                while filled < len(view):  # one call may read less than asked for: Linux stops at 2 GiB
+                    count = file.readinto(view[filled:])
+                    if not count:
+                        raise self.changed(name)
+                    filled += count
         self.check(name)
 
     def check(self, name: str | None = None) -> None:

@@ -36,13 +36,18 @@ class Rule:
 
     def to_ours(self, tensor: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
         """The values that one checkpoint tensor holds for parameters of the given shapes. Views wherever possible."""
+        tensor = self.turned(tensor)
+        return list(tensor.split([self.shape_in(shape)[0] for shape in shapes])) if self.targets[1:] else [tensor]
+
+    def turned(self, tensor: Tensor) -> Tensor:
+        """A checkpoint tensor, or whole heads of one, as our parameters have it; not yet split."""
         if self.squeeze:
             tensor = tensor.squeeze(0)
         if self.transpose:
             tensor = tensor.T
         if self.interleaved:
             tensor = tensor.unflatten(0, (-1, self.head_dim // 2, 2)).transpose(1, 2).flatten(0, 2)
-        return list(tensor.split([self.shape_in(shape)[0] for shape in shapes])) if self.targets[1:] else [tensor]
+        return tensor
 
     def to_theirs(self, parameters: Sequence[Tensor]) -> Tensor:
         """The checkpoint tensor that holds these parameters: `to_ours` backwards."""

@@ -70,6 +70,20 @@ class SafetensorsFile:
         self.file.read_into(buffer, entry.start, name)
         return buffer.view(entry.dtype).view(entry.shape)
 
+    def peek_part(self, name: str, dim: int, start: int, stop: int, scratch: Tensor) -> Tensor:
+        """`peek` for the rows `start` to `stop` along one dimension: no other byte is read. Along the first dimension,
+        they lie together; along another, there is a piece of them in each row before it."""
+        entry = self.tensors[name]
+        size = entry.shape[dim]
+        shape = (*entry.shape[:dim], stop - start, *entry.shape[dim + 1 :])
+        row = math.prod(entry.shape[dim + 1 :]) * entry.dtype.itemsize
+        buffer = scratch[: math.prod(shape) * entry.dtype.itemsize]
+        pieces = buffer.view(-1, max(1, (stop - start) * row)) if buffer.numel() else []
+        self.file.read_pieces(
+            ((piece, entry.start + (index * size + start) * row) for index, piece in enumerate(pieces)), name
+        )
+        return buffer.view(entry.dtype).view(shape)
+
     def map(self, name: str) -> Tensor:
         """The tensor as a window onto the file: nothing is read until it is used. The window is private, so writing to
         the tensor never reaches the file; but what is written to the file may reach the tensor."""

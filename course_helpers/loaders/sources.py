@@ -122,6 +122,14 @@ class Checkpoint:
         freed memory of many sizes is not all given back."""
         return self.file_of[name].peek(name, scratch)
 
+    def peek_part(self, name: str, dim: int, start: int, stop: int, scratch: Tensor) -> Tensor:
+        """`peek` for some rows along one dimension. Of safetensors files no other byte is read; the other formats show
+        them in a window onto the file, or (several parts of Meta's, TensorFlow) have to put the tensor together."""
+        file = self.file_of[name]
+        if hasattr(file, "peek_part"):
+            return file.peek_part(name, dim, start, stop, scratch)
+        return file.map(name).narrow(dim, start, stop - start)
+
     def map(self, name: str) -> Tensor:
         """The tensor without a copy where the format allows: a window onto the file, or the live tensor itself."""
         return self.file_of[name].map(name)
