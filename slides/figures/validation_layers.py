@@ -5,7 +5,7 @@ each sieve keeps the grains that its layer is the first to notice, and the strea
 strip of grains has the same density everywhere, so widths and areas can be compared. Nothing is left at the bottom.
 """
 
-from course_helpers.palette import CHARCOAL, GOLD, GOLD_INK, MONO, MUTED, NAVY, SLATE, SOUND, WHITE
+from course_helpers.palette import CHARCOAL, GOLD, GOLD_INK, MONO, MUTED, NAVY, SOUND, WHITE
 
 from . import figure
 from .parts_measured import measured_together
@@ -82,9 +82,9 @@ def _sieve(drawing: Drawing, layer: str, y: float, number: int, widest: int) -> 
     title, question, marker = ASKS[layer]
     drawing.marker(52, y - 24, marker)
     drawing.text(82, y - 24, title, 23, 700, NAVY)
-    drawing.text(82, y + 1, question, 17, 400, CHARCOAL)
-    gap = (34, 26, 19, 13, 8)[number]
-    drawing.line(LEFT - 12, y + 3, LEFT + widest * PITCH + 12, y + 3, SLATE, 5, f"{gap} 5")
+    drawing.text(82, y + 1, question, 18, 400, CHARCOAL)
+    gap = (36, 28, 21, 15, 10)[number]
+    drawing.line(LEFT - 12, y + 6, LEFT + widest * PITCH + 12, y + 6, MUTED, 6, f"{gap} 6")
 
 
 def _kept(drawing: Drawing, caught: int, falling: int, y: float) -> None:
@@ -99,22 +99,20 @@ def _remarks(drawing: Drawing, cases: list[Case], milliseconds: dict[str, float]
     """What is to be said about single sieves, in the room that the stream leaves beside the heaps."""
     height = {layer: FIRST + number * STEP - 20 for number, layer in enumerate(LAYERS)}
     changed = sum(not case.in_code for case in cases)
-    drawing.text(
-        LEFT + 16, height["files"], f"with the card's hashes, all {changed} changed files stop here", 17, 600, GOLD_INK
-    )
+    drawing.text(LEFT + 16, height["files"], f"given hashes, it stops all {changed} changed files", 18, 600, GOLD_INK)
 
     early = milliseconds["files"] + milliseconds["shapes"]
     drawing.marker(LEFT + 28, height["shapes"] - 6, 11)
-    text = f"{early:.0f} ms to get here, {sum(milliseconds.values()):.0f} for all five"
-    drawing.text(LEFT + 54, height["shapes"], text, 17, 400, CHARCOAL)
+    text = f"files and shapes {early:.0f} ms, all {sum(milliseconds.values()):.0f} ms"
+    drawing.text(LEFT + 54, height["shapes"], text, 18, 400, CHARCOAL)
 
     (layer,) = {case.layer for case in cases if case.fault == LOADS_BUT}
     drawing.marker(LEFT + 28, height[layer] - 6, 8)
-    drawing.text(LEFT + 54, height[layer], LOADS_BUT, 17, 400, CHARCOAL)
+    drawing.text(LEFT + 54, height[layer], LOADS_BUT, 18, 400, CHARCOAL)
 
     kept = LEFT + columns(stopped(cases)["baseline"]) * PITCH
     drawing.marker(kept + 28, height["baseline"] - 6, 12)
-    drawing.text(kept + 54, height["baseline"], "troubleshoot", 17, 400, CHARCOAL)
+    drawing.text(kept + 54, height["baseline"], "troubleshoot", 18, 400, CHARCOAL)
 
 
 def _result(drawing: Drawing, left: int, cases: int) -> None:
