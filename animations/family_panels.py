@@ -20,6 +20,8 @@ TABLE = Box(TABS.left, OUTPUT.bottom, TABS.right, TABS.top)
 NAME, INSIDE, TEXT = 176, 132, 880
 #: The size at which a picture is drawn, and its height in the table.
 DRAWN, GLYPH = Box(0, 0, 307, 290), 84
+#: The refusal takes the place of the model and the output.
+PANEL = Box(MODEL.left, OUTPUT.bottom, MODEL.right, MODEL.top).inset(0, 60)
 #: What is shown of a refusal, line by line.
 SHOWN = ("field", "expected", "found", "likely cause")
 
@@ -46,7 +48,7 @@ def _label(row: Box, text: str):
 
 def layers(mistake: Mistake) -> VGroup:
     """The layers of the validation: passed, failed, not reached."""
-    left = MODEL.columns([500, 1200], gap=60)[0].inset(0, 44)
+    left = PANEL.columns([500, 1200], gap=60)[0]
     rows = VGroup()
     for name, row in zip(LAYERS, left.rows(len(LAYERS), gap=14), strict=True):
         passed, failed = name in mistake.passed, name == mistake.failed
@@ -61,7 +63,7 @@ def layers(mistake: Mistake) -> VGroup:
 
 def refusal(mistake: Mistake) -> VGroup:
     """The words with which the package refuses the pair."""
-    right = MODEL.columns([500, 1200], gap=60)[1].inset(0, 44)
+    right = PANEL.columns([500, 1200], gap=60)[1]
     heading, *rows = right.rows([70, *[50] * len(SHOWN)], gap=14)
     said = words(f"{mistake.failed}: {mistake.reason}", HEAD, ALARM, weight=MEDIUM, fit=heading.width)
     told = VGroup(heading.place(said, LEFT))
