@@ -14,7 +14,6 @@ from course_helpers.palette import (
     GOLD,
     GOLD_INK,
     GOLD_TINT,
-    MUTED,
     NAVY,
     SERIF,
     SKY,
@@ -51,7 +50,8 @@ def _stages(found: dict[str, Any]) -> Milestone:
 
 def _peak(found: dict[str, Any]) -> Milestone:
     naive, stream = (found["strategies"][name]["peak_mb"] / found["model_mb"] for name in ("naive", "stream"))
-    return Milestone(f"peak {stream:.1f} ×", ("the model's own size,", f"{naive:.1f} × when loaded naively"))
+    words = (f"{stream:.1f} × the model's size,", f"{naive:.1f} × loaded naively")
+    return Milestone(f"peak −{100 * (1 - stream / naive):.0f} %", words)
 
 
 def _families(found: dict[str, Any]) -> Milestone:
@@ -132,29 +132,29 @@ def _road(drawing: Drawing) -> None:
 
 def _ends(drawing: Drawing, held: int, total: int) -> None:
     drawing.text(36, 66, f"{held} of {total}", 40, 600, NAVY, family=SERIF)
-    drawing.text(36, 94, "checkpoints hold on the way", 18, 400, MUTED)
+    drawing.text(36, 94, "checkpoints hold on the way", 19, 400, CHARCOAL)
     x, y = START, height(START)
     drawing.circle(x, y, 13, WHITE, NAVY, 5)
     drawing.text(x, y + 46, "GPT-2", 22, 650, NAVY, "middle")
-    drawing.text(x, y + 70, "chapter 5", 17, 400, CHARCOAL, "middle")
+    drawing.text(x, y + 70, "chapter 5", 19, 400, CHARCOAL, "middle")
     x, y = SUMMIT, height(SUMMIT)
     drawing.circle(x, y, 13, WHITE, NAVY, 5)
     drawing.text(x, y + 46, "Module 10", 22, 650, NAVY, "middle")
-    drawing.text(x, y + 70, "classification", 17, 400, CHARCOAL, "middle")
-    drawing.text(x, y + 92, "finetuning", 17, 400, CHARCOAL, "middle")
+    drawing.text(x, y + 70, "classification", 19, 400, CHARCOAL, "middle")
+    drawing.text(x, y + 92, "finetuning", 19, 400, CHARCOAL, "middle")
 
 
 def _milestone(drawing: Drawing, x: float, number: int, milestone: Milestone) -> None:
     """A flag on a pole, the takeaway's number on the road, what the figure is below it."""
     y = height(x)
     top = y - POLE
-    width = text_width(milestone.flag, 23, weight=650) + 44
+    width = text_width(milestone.flag, 24, weight=650) + 44
     drawing.line(x, y, x, top, NAVY, 4)
     tail = [(x + width, top), (x + width - 12, top + FLAG / 2), (x + width, top + FLAG)]
     drawing.polygon([(x, top), *tail, (x, top + FLAG)], NAVY, NAVY)
-    drawing.text(x + 15, top + 28, milestone.flag, 23, 650, WHITE)
+    drawing.text(x + 15, top + 28, milestone.flag, 24, 650, WHITE)
     drawing.circle(x, y, DISC, GOLD_TINT, GOLD, 3)
     drawing.circle(x, y, DISC + 2, "none", GOLD_INK, 1)
     drawing.text(x, y + 6.5, str(number), 18, 700, NAVY, "middle")
     for place, line in enumerate(milestone.lines):
-        drawing.text(x, y + 46 + place * 23, line, 18, 400, CHARCOAL, "middle", fit=APART - 10)
+        drawing.text(x, y + 47 + place * 24, line, 19, 400, CHARCOAL, "middle", fit=APART - 10)

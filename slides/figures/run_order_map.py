@@ -29,7 +29,7 @@ from .svg import Drawing
 
 LEFT, RIGHT, SUMMARY = 268.0, 30.0, 36.0
 STAGE_TOP, STAGE_HEIGHT, DOTS_BOTTOM, BAND_TOP, BAND_HEIGHT, AXIS = 26.0, 58.0, 214.0, 224.0, 52.0, 286.0
-ROWS, STEP, DOT = 5, 19.0, 6.5  # dots stand in columns of at most so many
+ROWS, STEP, DOT = 5, 19.0, 7.0  # dots stand in rows as wide as it takes for at most so many rows
 FILLS = ((NAVY, WHITE), (SKY_INK, WHITE))  # stages alternate
 
 
@@ -68,7 +68,7 @@ def _summary(drawing: Drawing, labs: list[dict[str, Any]]) -> None:
     drawing.text(SUMMARY - 4, STAGE_TOP + 76, str(held), 100, 600, NAVY, family=SERIF)
     drawing.text(SUMMARY, STAGE_TOP + 116, f"of {len(checkpoints)} checkpoints hold", 18, 600, NAVY)
     drawing.circle(SUMMARY + DOT, STAGE_TOP + 140, DOT, GOLD, GOLD_INK, 1.5)
-    drawing.text(SUMMARY + 24, STAGE_TOP + 146, "one checkpoint", 17, 400, MUTED)
+    drawing.text(SUMMARY + 24, STAGE_TOP + 146, "one checkpoint", 18, 400, CHARCOAL)
     drawing.text(SUMMARY, BAND_TOP + 21, f"{len(labs)} labs", 20, 600, CHARCOAL)
     drawing.text(SUMMARY, BAND_TOP + 46, clock(sum(lab["seconds"] for lab in labs)), 20, 400, CHARCOAL)
 
@@ -99,18 +99,19 @@ def _lab(drawing: Drawing, x: float, width: float, lab: dict[str, Any], fill: st
     middle = x + width / 2
     name = lab["lab"].removeprefix("M9-").replace("LAB-APP", "APP")
     drawing.text(middle, BAND_TOP + 22, name, 16, 600, ink, "middle", fit=width - 3, spacing=-0.4)
-    drawing.text(middle, BAND_TOP + 43, f"{lab['seconds']:.0f} s", 16, 400, ink, "middle")
+    drawing.text(middle, BAND_TOP + 43, f"{lab['seconds']:.0f} s", 17, 400, ink, "middle")
     checkpoints = lab["checkpoints"]
     columns = -(-len(checkpoints) // ROWS)
     for place, checkpoint in enumerate(checkpoints):
-        column, row = divmod(place, ROWS)
-        centre = (middle + (column - (columns - 1) / 2) * STEP, DOTS_BOTTOM - DOT - 2 - row * STEP)
+        row, column = divmod(place, columns)
+        beside = min(columns, len(checkpoints) - row * columns)  # the last row is centred, so the number is, too
+        centre = (middle + (column - (beside - 1) / 2) * STEP, DOTS_BOTTOM - DOT - 2 - row * STEP)
         if checkpoint["passed"]:
             drawing.circle(*centre, DOT, GOLD, GOLD_INK, 1.5)
         else:
             drawing.cross(*centre, 2 * DOT, ALARM)
-    top = DOTS_BOTTOM - min(len(checkpoints), ROWS) * STEP - 6
-    drawing.text(middle, top, str(len(checkpoints)), 17, 600, CHARCOAL, "middle")
+    top = DOTS_BOTTOM - -(-len(checkpoints) // columns) * STEP - 6
+    drawing.text(middle, top, str(len(checkpoints)), 19, 650, CHARCOAL, "middle")
 
 
 def _axis(drawing: Drawing, seconds: float, scale: float) -> None:
@@ -119,6 +120,4 @@ def _axis(drawing: Drawing, seconds: float, scale: float) -> None:
     for minute in range(1, int(seconds // 60) + 1):
         x = LEFT + minute * 60 * scale
         drawing.line(x, AXIS, x, AXIS + 7, SLATE, 1.5)
-        drawing.text(
-            x, AXIS + 26, f"{minute} min" if minute else "start", 16, 400, MUTED, "middle" if minute else "start"
-        )
+        drawing.text(x, AXIS + 26, f"{minute} min", 18, 400, MUTED, "middle")

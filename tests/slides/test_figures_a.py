@@ -168,7 +168,7 @@ def records():
 
 def test_flags_show_what_the_labs_recorded():
     flags = [milestone.flag for milestone in milestone_journey.milestones(records())]
-    assert flags == ["4 roads", "7 stages", "peak 1.0 ×", "7 families", "32 lines", "12 of 12"]
+    assert flags == ["4 roads", "7 stages", "peak −50 %", "7 families", "32 lines", "12 of 12"]
     assert set(flags) <= set(texts(draw(slide(30))))
     numbers = re.findall(r"\d+(?:\.\d+)?", " ".join(flags))
     assert set(numbers) <= set(re.findall(r"\d+(?:\.\d+)?", slide(30).alt)), "the alternative text is of another run"
