@@ -18,7 +18,6 @@ from course_helpers.palette import (
     GOLD,
     GOLD_INK,
     GOLD_TINT,
-    HAIRLINE,
     MUTED,
     NAVY,
     NAVY_TINT,
@@ -37,9 +36,10 @@ from .svg import Drawing
 #: Line, ink of its label, dashes.
 STYLES = {"GPT-2": (GOLD, GOLD_INK, None), "Llama 3": (NAVY, NAVY, None), "Qwen3": (SKY, SKY_INK, "14 6")}
 CHART = (76, 92, 520, 352)  # x, y, width, height
-STRIP = (808, 112, 330)
+STRIP = (824, 112, 340)
 PANEL = 640
-ASIDE = {"Llama 3": 30}  # out of the line, so that its marks do not hide the next family's
+#: Of two families that end at almost the same place: the side of the ruler, and how far the name is moved up or down.
+ASIDE = {"Qwen3": (-16, -8), "Llama 3": (16, 10)}
 HIGHEST = 7.5
 BRIDGE_TOP, BANK, LEFT = 536, 180, 28
 
@@ -108,19 +108,20 @@ def _ends(drawing: Drawing, ends: Mapping[str, Spread]) -> None:
     for name, end in ends.items():
         stroke, ink, _ = STYLES[name]
         edges = ruler.y(max(end.losses)), ruler.y(min(end.losses))
-        x = STRIP[0] + ASIDE.get(name, 0)
+        aside, moved = ASIDE.get(name, (0, 0))
+        x = STRIP[0] + aside
         drawing.rect(x - 13, edges[0] - 13, 26, edges[1] - edges[0] + 26, WHITE, stroke, 13, 3)
         for loss in end.losses:
             drawing.circle(x, ruler.y(loss), 7, stroke, WHITE, 1.5)
-        baseline = sum(edges) / 2 + 7 + ASIDE.get(name, 0) / 3 - (6 if name == "Qwen3" else 0)
-        drawing.text(STRIP[0] - 26, baseline, f"{name}  {end.mean:.2f}", 20, 700, ink, "end")
+        baseline = sum(edges) / 2 + 7 + moved
+        drawing.text(STRIP[0] - 40, baseline, f"{name}  {end.mean:.2f}", 20, 700, ink, "end")
     _gaps(drawing, ruler, ends)
 
 
 def _gaps(drawing: Drawing, ruler: Axes, ends: Mapping[str, Spread]) -> None:
     """The spread of the worst group, the clear gap, and the one that is hardly wider than its neighbours' spread."""
     last, middle, first = sorted(ends, key=lambda name: -ends[name].mean)
-    x = ruler.right + 26
+    x = ruler.right + 22
     _bracket(drawing, x, ruler.y(max(ends[last].losses)), ruler.y(min(ends[last].losses)), GOLD_INK)
     edge = ruler.y(sum((max(ends[last].losses), min(ends[last].losses))) / 2)
     drawing.text(x + 26, edge - 4, f"{ends[last].width:.2f} spread", 20, 700, GOLD_INK)
@@ -161,18 +162,28 @@ def _bridge(drawing: Drawing, found: Mapping[str, Any]) -> None:
     start, end, deck = LEFT + BANK, drawing.width - LEFT - BANK, BRIDGE_TOP + 14
     parameters = found["parameters"]
     others = [name for name in parameters if name != "GPT-2"]
-    middle, road, foot = (start + end) / 2, deck + 62, BRIDGE_TOP + 106
-    drawing.path(f"M{start} {road} H{end} V{foot} Q{middle} {2 * road + 18 - foot} {start} {foot} Z", HAIRLINE, None)
+    middle = (start + end) / 2
     _bank(drawing, LEFT, "Chapter 5", [f"GPT-2 · {parameters['GPT-2']:,}"], GOLD)
     _bank(drawing, end, "Other LLMs", [f"{name} · {parameters[name]:,}" for name in others], NAVY)
     cells = planks(found)
     step = (end - start) / len(cells)
+    _arches(drawing, [start + place * step for place in range(len(cells) + 1)], deck + 62, BRIDGE_TOP + 106)
     for place, (number, what) in enumerate(cells):
         x = start + (place + 0.5) * step
         drawing.rect(x - step / 2 + 3, deck, step - 6, 62, GOLD_TINT, GOLD, 6, 2)
         drawing.text(x, deck + 27, number, 20, 700, NAVY, "middle")
-        drawing.text(x, deck + 49, what, 16, 400, CHARCOAL, "middle", fit=step - 10)
+        drawing.text(x, deck + 49, what, 17, 500, CHARCOAL, "middle", fit=step - 8)
     drawing.text(middle, BRIDGE_TOP - 6, "the bridge: carried over unchanged", 18, 650, NAVY, "middle")
+
+
+def _arches(drawing: Drawing, piers: Sequence[float], road: float, foot: float) -> None:
+    """The masonry that carries the deck: an arch below each plank, on narrow piers."""
+    half = 7  # of a pier's width
+    d = f"M{piers[0]} {road} H{piers[-1]} V{foot}"
+    for right, left in zip(piers[:0:-1], piers[-2::-1], strict=True):
+        span, rise = (right - left) / 2 - half, foot - road - 7
+        d += f" H{right - half:.1f} A{span:.1f} {rise} 0 0 0 {left + half:.1f} {foot}"
+    drawing.path(f"{d} H{piers[0]} Z", NAVY_TINT, SLATE, 2)
 
 
 def _bank(drawing: Drawing, x: float, title: str, lines: Sequence[str], edge: str) -> None:
