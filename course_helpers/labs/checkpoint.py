@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from course_helpers.labs.progress import remember
+
 CHECKPOINT_MIME_TYPE = "application/vnd.course.checkpoint+json"
 
 
@@ -31,19 +33,26 @@ def validation_checkpoint(lab: str, name: str, passed: bool, detail: str = "") -
 
     The line depends on nothing but the arguments, so that a notebook's stored output can be compared exactly.
     The same facts go along in machine-readable form, which ``python -m course_helpers.labs run`` collects.
+    In a notebook, a checkpoint that has passed is remembered: ``python -m course_helpers progress``.
     """
     passed = bool(passed)
     outcome = "passed" if passed else "FAILED"
     record = {"lab": lab, "checkpoint": name, "passed": passed, "detail": "" if passed else detail}
     _show(f"VALIDATION CHECKPOINT {lab} | {name} | {outcome}", record)
+    if passed and _in_a_notebook():
+        remember(lab, name)
     if not passed:
         raise AssertionError(f"{lab}: validation checkpoint '{name}' failed. {detail}".rstrip())
 
 
-def _show(line: str, record: dict[str, object]) -> None:
+def _in_a_notebook() -> bool:
     # Where nobody has imported IPython there is no notebook to display in, and no reason to load it.
     ipython = sys.modules.get("IPython")
-    if ipython is None or ipython.get_ipython() is None:
+    return ipython is not None and ipython.get_ipython() is not None
+
+
+def _show(line: str, record: dict[str, object]) -> None:
+    if not _in_a_notebook():
         print(line)
         return
     from IPython.display import display

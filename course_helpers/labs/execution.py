@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from course_helpers.labs.pair import Cell, Notebook
+from course_helpers.labs.progress import OFF as PROGRESS_OFF
+from course_helpers.labs.progress import VARIABLE as PROGRESS_VARIABLE
 
 SKIP_TAG = "nbval-skip"
 DEFAULT_CELL_TIMEOUT = 600
@@ -50,7 +52,7 @@ def fresh_environment(**additions: str) -> dict[str, str]:
 
 def kernel_environment(**additions: str) -> dict[str, str]:
     """The environment of a lab's kernel: this package importable, offline, the same threads everywhere."""
-    environment = fresh_environment(PYTHONUTF8="1")
+    environment = fresh_environment(PYTHONUTF8="1", **{PROGRESS_VARIABLE: PROGRESS_OFF})  # it is not a learner who runs
     # Sums come out differently with another number of threads: stored outputs must not depend on the machine.
     environment.setdefault("OMP_NUM_THREADS", "1")
     if environment.get("COURSE_CHECKPOINTS") != "hub":
