@@ -3,8 +3,8 @@
 import cairo
 from manim import Camera, VMobject
 
-#: Outlines that are kept at most; a frame has some hundred.
-MOST = 4000
+#: Outlines that are kept at most; a frame has some hundred, and one of a long line takes 100 KB.
+MOST = 800
 
 
 class RememberingCamera(Camera):
@@ -12,11 +12,11 @@ class RememberingCamera(Camera):
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
-        self.outlines: dict[bytes, cairo.Path] = {}
+        self.outlines: dict[tuple[int, int], cairo.Path] = {}
 
     def set_cairo_context_path(self, ctx: cairo.Context, vmobject: VMobject) -> "RememberingCamera":
         """Set the context's path to a mobject's outline."""
-        key = vmobject.points.tobytes()
+        key = len(vmobject.points), hash(vmobject.points.tobytes())
         if key in self.outlines:
             ctx.new_path()
             ctx.append_path(self.outlines[key])
