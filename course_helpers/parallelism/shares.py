@@ -61,7 +61,8 @@ def share_out(plan: Plan, config: ModelConfig, shapes: Mapping[str, torch.Size],
     wrong = misfits(found, config, shapes, size)
     if wrong:
         fitting = [count for count in range(1, config.num_attention_heads + 1) if fits(plan, config, shapes, count)]
-        raise_all(uncuttable(name, count, size, fitting) for name, count in wrong.items())
+        first = {count: name for name, count in reversed(wrong.items())}  # the same in every layer: said once
+        raise_all(uncuttable(name, count, size, fitting) for count, name in reversed(first.items()))
     return found
 
 

@@ -20,6 +20,7 @@ from course_helpers.architectures.qwen3 import Qwen3Config
 from course_helpers.architectures.rope import RopeParameters
 from course_helpers.families import Family
 from course_helpers.loaders.weight_maps import LLAMA
+from course_helpers.parallelism import plans
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,4 +89,5 @@ QWEN2 = Family(
     tokenizer="byte-level BPE (tokenizer.json)",
     licence="Apache-2.0",
     gated=False,
+    parallel=plans.LLAMA,  # biases are cut with their matrices
 )

@@ -48,9 +48,14 @@ def models(ranks: Ranks, folder: Path) -> dict[str, Any]:
 
 
 def formats(ranks: Ranks, folder: Path) -> dict[str, Any]:
-    """Every checkpoint in a folder: this rank's part of it."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    return {name: parts(load_parallel(folder / name, ranks)) for name in names}
+    """Every checkpoint in a folder: this rank's part of it, and the logits."""
+    found = {}
+    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
+        model = load_parallel(path, ranks)
+        with torch.no_grad():
+            logits = model(torch.arange(20)[None])
+        found[path.name] = {"parts": parts(model), "logits": logits}
+    return found
 
 
 SCENARIOS = {"models": models, "formats": formats}
