@@ -32,7 +32,7 @@ from .svg import Drawing
 LAB, SAME = "M9-LAB-01", "four roads give one model"  # the lab, and its checkpoint that the gate shows
 LEFT, START, END = 36, 258, 806  # margin; the roads' ends
 FIRST, LANE, WIDTH = 132, 158, 46  # middle of the first road; distance of the roads; width of one
-STATIONS = (328, 466, 604, 740)  # what happens along the way
+STATIONS = (328, 464, 606, 742)  # what happens along the way
 HEADS = ("open", "look inside", "turn and cut", "fill the model")
 GATE = (892, 1060, 118, 462)  # left, right, top and bottom edge
 MODEL = 130  # pixels for one model's memory
@@ -68,9 +68,9 @@ ROADS = (
 def loading_roads(drawing: Drawing) -> None:
     found = measured(drawing, LAB)
     drawing.marker(LEFT + 16, 44, 1)
-    drawing.text(LEFT + 42, 50, "choose a road", 18, 650, NAVY)
+    drawing.text(LEFT + 42, 50, "choose a road", 19, 650, NAVY)
     for x, words in zip(STATIONS, HEADS, strict=True):
-        drawing.text(x, 50, words, 18, 650, MUTED, "middle")
+        drawing.text(x, 50, words, 19, 650, MUTED, "middle")
     drawing.line(START, 66, END, 66, HAIRLINE, 1.5)
     ends = [FIRST + place * LANE for place in range(len(ROADS))]
     merge(drawing, ends)
@@ -104,7 +104,7 @@ def merge(drawing: Drawing, ends: list[float]) -> None:
 def lane(drawing: Drawing, road: Road, y: float) -> None:
     """One road: its name and file, and its stations or the hill above it."""
     drawing.text(LEFT, y - 4, road.title, 20, 650, NAVY, fit=START - LEFT - 18)
-    drawing.text(LEFT, y + 20, road.file, 16, 400, CHARCOAL, family=MONO)
+    drawing.text(LEFT, y + 20, road.file, 17, 400, CHARCOAL, family=MONO)
     if not road.stations:
         hill(drawing, y)
     drawing.marker(START, y, road.number)
@@ -112,10 +112,10 @@ def lane(drawing: Drawing, road: Road, y: float) -> None:
     ink, tint = (SOUND, SOUND_TINT) if safe else (ALARM, ALARM_TINT)
     colours = [(tint, ink, ink), *[(WHITE, NAVY, SKY)] * (len(STATIONS) - 1)]
     for x, words, (fill, letters, edge) in zip(STATIONS, road.stations, colours, strict=False):
-        drawing.chip(x, y, words, fill, letters, 17, 600, "middle", edge)
+        drawing.chip(x, y, words, fill, letters, 18, 600, "middle", edge)
     if road.risk:
         (drawing.tick if safe else drawing.cross)(STATIONS[0] - 42, y - 43, 15, ink, 3.5)
-        width = drawing.text(STATIONS[0] - 26, y - 37, road.risk, 17, 650, ink)
+        width = drawing.text(STATIONS[0] - 26, y - 37, road.risk, 18, 650, ink)
         if not safe:
             drawing.marker(STATIONS[0] + width - 2, y - 44, 11)
 
@@ -130,7 +130,7 @@ def hill(drawing: Drawing, y: float) -> None:
         drawing.path(f"M{x} {foot - 2} V{y} A14 18 0 0 1 {x + 28} {y} V{foot - 2} Z", CHARCOAL, SLATE, 2)
     middle = (left + right) / 2
     drawing.text(middle, y - 20, "it happens by itself", 20, 650, WHITE, "middle")
-    drawing.text(middle, y + 9, "class, names, defaults, layout, tied head", 17, 400, WHITE, "middle")
+    drawing.text(middle, y + 9, "class, names, defaults, layout, tied head", 18, 400, WHITE, "middle")
 
 
 def cost(drawing: Drawing, road: Road, y: float, found: dict, model_mb: float) -> None:
@@ -139,7 +139,7 @@ def cost(drawing: Drawing, road: Road, y: float, found: dict, model_mb: float) -
     drawing.text(LEFT, y + 6, f"{found['seconds']:.2f} seconds", 18, 650, CHARCOAL)
     drawing.rect(START, y - 12, peak * MODEL, 24, GOLD, None, 4)
     drawing.rect(START, y - 12, min(peak, 1) * MODEL, 24, MUTED, None, 4)
-    drawing.text(START + MODEL / 2, y + 6, "the model", 16, 600, WHITE, "middle")
+    drawing.text(START + MODEL / 2, y + 6, "the model", 17, 600, WHITE, "middle")
     x = START + peak * MODEL + 14
     x += drawing.text(x, y + 6, f"peak {peak:.2f} ×:", 18, 650, GOLD_INK) + 8
     x += drawing.text(x, y + 6, road.peak, 18, 400, CHARCOAL)

@@ -119,7 +119,7 @@ def _cartridge(drawing: Drawing, name: str, found: Mapping[str, Any]) -> None:
     )
     drawing.text(x + 24, y + 38, name, 26, 700, NAVY)
     drawing.text(x + 24, y + 68, family_of({"model_type": model_type}).model.__name__, 18, 500, CHARCOAL, family=MONO)
-    drawing.text(x + 24, y + 95, f"{found['parameters'][name]:,} parameters", 17, 400, CHARCOAL)
+    drawing.text(x + 24, y + 95, f"{found['parameters'][name]:,} parameters", 18, 400, CHARCOAL)
     drawing.text(x + 24, y + 121, notebook, 16, 400, MUTED, family=MONO)
     _screen(drawing, x + 226, y + 14, name, found, stroke, ink)
 
@@ -144,18 +144,18 @@ def _centre(drawing: Drawing) -> None:
     drawing.text(x, y + 16, "knows no family", 18, 400, MUTED, "middle")
     drawing.line(x - 84, y + 32, x + 84, y + 32)
     drawing.text(x, y + 60, f"{equal} of {total} losses equal", 19, 650, SOUND, "middle")
-    drawing.text(x, y + 84, "to the loop you write", 17, 400, MUTED, "middle")
+    drawing.text(x, y + 84, "to the loop you write", 18, 400, MUTED, "middle")
 
 
 def _around(drawing: Drawing, found: Mapping[str, Any]) -> None:
     """What stays as it is at each station, and what can come later."""
     settings, fields = found["settings"], printed(r"(\d+) of (\d+) fields differ")
-    drawing.text(28, 42, f"{settings['batch']} rows × {settings['context']} tokens", 19, 650, NAVY)
-    drawing.text(28, 67, "no longer than the limit", 17, 400, MUTED)
+    drawing.text(28, 40, f"{settings['batch']} rows × {settings['context']} tokens", 20, 650, NAVY)
+    drawing.text(28, 73, "no longer than the limit", 18, 400, MUTED)
     drawing.text(OUTSIDE, 419, f"{fields[1]} of {fields[2]} fields differ,", 19, 700, GOLD_INK)
-    drawing.text(OUTSIDE + 192, 419, "none of texts, rate or steps", 17, 400, CHARCOAL)
-    drawing.text(OUTSIDE, 212, "same held-out windows", 17, 600, NAVY)
-    drawing.text(OUTSIDE + 262, 212, "same generate", 17, 600, NAVY)
+    drawing.text(OUTSIDE + 192, 419, "none of texts, rate or steps", 18, 400, CHARCOAL)
+    drawing.text(OUTSIDE, 212, "same held-out windows", 18, 600, NAVY)
+    drawing.text(OUTSIDE + 278, 212, "same generate", 18, 600, NAVY)
     for x, width, text in ((28, 234, "phase two: bfloat16"), (272, 234, "another loss: Slide 29")):
         drawing.rect(x, 544, width, 40, PEARL, SLATE, 20, 2, dash="6 6")
         drawing.text(x + 16, 570, text, 17, 500, CHARCOAL)
@@ -164,9 +164,9 @@ def _around(drawing: Drawing, found: Mapping[str, Any]) -> None:
 def _markers(drawing: Drawing) -> None:
     face, start = OUTSIDE + 426, INSIDE + 226 + 80
     for number, x, y in (
-        (1, CENTRE[0], CENTRE[1] - 90), (2, CENTRE[0] + RADIUS, CENTRE[1] - 78), (3, 234, 35), (8, 264, 64),
-        (5, 240, 564), (11, 484, 564), (6, OUTSIDE + 218, 206), (4, OUTSIDE + 412, 206),
-        (7, OUTSIDE + 202, TOPS["Qwen3"] + 115), (9, start, TOPS[PLUGGED] + 36), (10, face, TOPS["GPT-2"] + 40),
+        (1, CENTRE[0], CENTRE[1] - 90), (2, CENTRE[0] + RADIUS, CENTRE[1] - 78), (3, 248, 33), (8, 248, 67),
+        (5, 240, 564), (11, 484, 564), (6, OUTSIDE + 232, 206), (4, OUTSIDE + 432, 206),
+        (7, OUTSIDE + 202, TOPS["Qwen3"] + 118), (9, start, TOPS[PLUGGED] + 36), (10, face, TOPS["GPT-2"] + 40),
         (12, face, TOPS["Qwen3"] + 40),
     ):  # fmt: skip
         drawing.marker(x, y, number)
