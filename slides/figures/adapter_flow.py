@@ -33,10 +33,10 @@ PLUGGED = "llama"  # the model_type of the adapter that is drawn in its socket
 #: the steps with a socket, and the part of an adapter that goes into it
 SOCKETS = {"read": "read_config", "build": "model", "fill": "weight_maps", "bind": "load_tokenizer"}
 
-LEFT, RIGHT, COLUMN = 28, 626, 149.5
-UPPER, LOWER = 56, 118  # the two levels of the workflow's line
-PLATE, PLATE_HEIGHT = 142, 34
-FIRST, PITCH, HEIGHT = 191, 54, 46
+LEFT, RIGHT, COLUMN = 24, 630, 151.5
+UPPER, LOWER = 46, 104  # the two levels of the workflow's line
+PLATE, PLATE_HEIGHT = 126, 36
+FIRST, PITCH, HEIGHT = 175, 57, 50
 PIN = 30, 9
 
 
@@ -59,7 +59,6 @@ def adapters() -> list[Adapter]:
 
 def adapter(families: list[Family], names: str) -> Adapter:
     first = families[0]
-    layouts = len(first.weight_maps)
     rows = sum(row is not None for row in first.weight_maps[0].rows.values())
     tokenizers = dict.fromkeys(family.tokenizer.rpartition("(")[2].rstrip(")") for family in families)
     return Adapter(
@@ -67,7 +66,7 @@ def adapter(families: list[Family], names: str) -> Adapter:
         (
             first.config.__name__,
             first.model.__name__,
-            f"{rows} rows" + (f" · {layouts} layouts" if layouts > 1 else ""),
+            f"{rows} rows",
             "by its files" if len(tokenizers) > 1 else next(iter(tokenizers)),
         ),
         first.config.model_type,
@@ -86,8 +85,8 @@ def adapter_flow(drawing: Drawing) -> None:
     yours(drawing, FIRST + PITCH * len(rows), lines)
     kept = [all(promises.values()) for promises in results["contract"].values()]
     promises = len(next(iter(results["contract"].values())))
-    drawing.tick(LEFT + 10, 578, 17, SOUND)
-    drawing.text(LEFT + 30, 584, f"{promises} promises, kept by {sum(kept)} of {len(kept)} checkpoints", 18, 650, SOUND)
+    drawing.tick(LEFT + 10, 580, 17, SOUND)
+    drawing.text(LEFT + 30, 586, f"{promises} promises, kept by {sum(kept)} of {len(kept)} checkpoints", 19, 650, SOUND)
 
 
 def centre(index: int) -> float:
@@ -104,10 +103,10 @@ def workflow(drawing: Drawing) -> None:
     for index, step in enumerate(SOCKETS):
         drawing.circle(centre(index), LOWER, 11, WHITE, NAVY, 5)
         anchor, side = ("end", -18) if index == len(SOCKETS) - 1 else ("start", 18)
-        drawing.text(centre(index) + side, LOWER - 13, step, 19, 650, NAVY, anchor)
+        drawing.text(centre(index) + side, LOWER - 13, step, 20, 650, NAVY, anchor)
     middle = (first + last) / 2
-    drawing.text(middle, UPPER - 4, "one workflow:", 18, 400, CHARCOAL, "middle")
-    drawing.text(middle, UPPER + 20, "no family is named in it", 18, 400, CHARCOAL, "middle")
+    drawing.text(middle, UPPER - 6, "one workflow:", 19, 400, CHARCOAL, "middle")
+    drawing.text(middle, UPPER + 20, "no family is named in it", 19, 400, CHARCOAL, "middle")
 
 
 def sockets(drawing: Drawing) -> None:
@@ -116,7 +115,7 @@ def sockets(drawing: Drawing) -> None:
     for index, part in enumerate(SOCKETS.values()):
         x = centre(index)
         drawing.line(x, LOWER, x, PLATE + 2, NAVY, 7)
-        drawing.text(x, PLATE + 23, part, 16, 600, WHITE, "middle", MONO, fit=COLUMN - 4)
+        drawing.text(x, PLATE + 24, part, 16.5, 600, WHITE, "middle", MONO, fit=COLUMN - 4)
         drawing.rect(x - PIN[0] / 2, PLATE + PLATE_HEIGHT - 2, PIN[0], FIRST - PLATE - PLATE_HEIGHT + 3, GOLD, radius=0)
 
 
@@ -126,10 +125,12 @@ def cartridge(drawing: Drawing, y: float, row: Adapter, plugged: bool) -> None:
     if not plugged:
         pins(drawing, y, edge)
     drawing.rect(LEFT, y, RIGHT - LEFT, HEIGHT, fill, edge if plugged else None, 8, 2.5)
-    drawing.text(LEFT + 12, y + 20, row.names, 17, 700, GOLD_INK if plugged else NAVY)
+    drawing.text(LEFT + 12, y + 21, row.names, 19, 700, GOLD_INK if plugged else NAVY)
     for index, part in enumerate(row.parts):
         family = MONO if index < 2 or part.endswith(".json") else SANS
-        drawing.text(centre(index), y + 39, part, 16, 500, CHARCOAL, "middle", family, fit=COLUMN - 4)
+        drawing.text(
+            centre(index), y + 42, part, 16.5 if family == MONO else 17, 500, CHARCOAL, "middle", family, fit=COLUMN - 4
+        )
 
 
 def pins(drawing: Drawing, y: float, fill: str) -> None:
@@ -140,6 +141,6 @@ def pins(drawing: Drawing, y: float, fill: str) -> None:
 def yours(drawing: Drawing, y: float, lines: int) -> None:
     """The empty cartridge."""
     pins(drawing, y, NAVY_TINT)
-    drawing.rect(LEFT, y, RIGHT - LEFT, 40, WHITE, NAVY, 8, 2, dash="7 6")
-    drawing.text(LEFT + 12, y + 26, "your family", 17, 700, NAVY)
-    drawing.text(RIGHT - 12, y + 26, f"in the lab Qwen2: {lines} lines, no edit elsewhere", 17, 500, CHARCOAL, "end")
+    drawing.rect(LEFT, y, RIGHT - LEFT, 42, WHITE, NAVY, 8, 2, dash="7 6")
+    drawing.text(LEFT + 12, y + 28, "your family", 19, 700, NAVY)
+    drawing.text(RIGHT - 12, y + 27, f"in the lab Qwen2: {lines} lines, no edit elsewhere", 18, 500, CHARCOAL, "end")
