@@ -40,8 +40,8 @@ EXPECTED = {SAME: (True, True, True, True), TRAP: (True, True, False, False)}
 #: What a file would do or notice, as the lab's table asks it; how it is said beside a road; whether it is good.
 FACTS = (("Can run code", "its file may run code", False), ("Notices a flipped bit", "notices a flipped bit", True))
 CHART = (100, 58, 992, 268)  # x, y, width, height
-SLOWEST, HIGHEST = 2.1, 2.2  # seconds and models at the ends of the axes
-DOT = 15
+SLOWEST, HIGHEST = 2.3, 2.2  # seconds and models at the ends of the axes
+DOT = 19
 PANEL, COLUMN = 1148, 84  # where the checks begin; from one check to the next
 FIRST_CHECK = PANEL + 290
 
@@ -94,14 +94,14 @@ def _ground(drawing: Drawing, model_mb: float) -> Axes:
     reach, rise = 330, axes.bottom - axes.y(1)
     bend = f"Q{axes.left + reach - 60} {axes.y(1):.1f} {axes.left + reach} {axes.bottom}"
     drawing.path(f"M{axes.left} {axes.y(1):.1f} {bend} H{axes.left} Z", GOLD_TINT, None)
-    drawing.text(axes.left + 20, axes.bottom - rise / 2 + 7, "best: fast and lean", 20, 650, GOLD_INK)
+    drawing.text(axes.left + 20, axes.bottom - rise / 2 + 7, "best: fast and lean", 22, 650, GOLD_INK)
     drawing.text(36, 36, "What a road costs", 22, 650, NAVY)
     drawing.text(246, 36, "up: peak memory, in models; gold: no road is better in both", 18, 400, MUTED)
     drawing.line(axes.left, axes.y(1), axes.right, axes.y(1), SLATE, 2, "3 6")
     for value in (1, 2):
         drawing.line(axes.left - 6, axes.y(value), axes.left + 6, axes.y(value), SLATE, 2)
         drawing.text(axes.left - 14, axes.y(value) + 6, f"{value} ×", 18, 600, MUTED, "end")
-    drawing.text(axes.left + 20, axes.y(1) - 12, f"the model itself: {model_mb:.0f} MiB", 18, 500, CHARCOAL)
+    drawing.text(axes.left + 20, axes.y(1) - 12, f"the model itself: {model_mb:.0f} MiB", 19, 500, CHARCOAL)
     for seconds in (0.5, 1, 1.5, 2):
         drawing.line(axes.x(seconds), axes.bottom - 6, axes.x(seconds), axes.bottom + 6, SLATE, 2)
         drawing.text(axes.x(seconds), axes.bottom + 30, f"{seconds:g} s", 18, 600, MUTED, "middle")
@@ -115,30 +115,30 @@ def _road(axes: Axes, name: str, cost: tuple[float, float], best: bool, said: li
     draw, x, y = axes.drawing, axes.x(cost[0]), axes.y(cost[1])
     draw.circle(x, y, DOT, GOLD if best else NAVY, WHITE, 3)
     left, ink = x + DOT + 12, GOLD_INK if best else NAVY
-    below = y + 7
+    below = y + 8
     if cost[1] < 1.2:  # a road on the floor has its words below it
-        left, below = x - DOT, y + 44
-    width = draw.text(left, below, name, 22, 700, ink)
-    draw.text(left + width + 14, below, f"{cost[0]:.2f} s · {cost[1]:.2f} ×", 20, 600, CHARCOAL)
+        left, below = x - DOT, y + 48
+    width = draw.text(left, below, name, 25, 700, ink)
+    draw.text(left + width + 14, below, f"{cost[0]:.2f} s · {cost[1]:.2f} ×", 22, 600, CHARCOAL)
     for row, (words, good) in enumerate(said, 1):
-        line = below + 27 * row
-        (draw.tick if good else draw.cross)(left + 9, line - 6, 15, SOUND if good else ALARM, 3.5)
-        draw.text(left + 28, line, words, 18, 600, SOUND if good else ALARM)
+        line = below + 30 * row
+        (draw.tick if good else draw.cross)(left + 9, line - 7, 17, SOUND if good else ALARM, 3.5)
+        draw.text(left + 28, line, words, 20, 600, SOUND if good else ALARM)
 
 
 def _checks(drawing: Drawing, passed: Mapping[str, tuple[bool, ...]]) -> None:
     """The four checks: what the roads said to them, and what the trap said."""
     drawing.text(PANEL, 36, "Is it the same model?", 22, 650, NAVY)
     for place, check in enumerate(CHECKS):
-        drawing.text(FIRST_CHECK + place * COLUMN, 84, check, 20, 600, NAVY, "middle")
+        drawing.text(FIRST_CHECK + place * COLUMN, 84, check, 21, 600, NAVY, "middle")
     rows = (
-        (SAME, "All four roads", "equal to one another", 104, SOUND, SOUND_TINT),
+        (SAME, "All four roads", "equal to each other", 104, SOUND, SOUND_TINT),
         (TRAP, "The trap", "a matrix, not turned", 204, ALARM, ALARM_TINT),
     )
     for key, title, below, top, ink, tint in rows:
         drawing.rect(PANEL, top, drawing.width - PANEL - 36, 84, tint, None, 14)
-        drawing.text(PANEL + 22, top + 38, title, 22, 700, ink)
-        drawing.text(PANEL + 22, top + 65, below, 17, 400, CHARCOAL, fit=FIRST_CHECK - PANEL - 48)
+        drawing.text(PANEL + 22, top + 37, title, 24, 700, ink)
+        drawing.text(PANEL + 22, top + 65, below, 19, 400, CHARCOAL, fit=FIRST_CHECK - PANEL - 48)
         for place, ok in enumerate(passed[key]):
             x, y = FIRST_CHECK + place * COLUMN, top + 42
             (drawing.tick if ok else drawing.cross)(x, y, 30, SOUND if ok else ALARM, 5.5)
