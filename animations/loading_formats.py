@@ -19,12 +19,26 @@ from course_helpers.loaders.weight_maps import GPT2_TF
 SHARD_BYTES = 1_500_000
 
 
+#: What the parts of a file hold.
+NAMES, PLACES, NUMBERS = "names and shapes", "names and files", "numbers"
+
+
 @dataclass(frozen=True)
 class Part:
-    """A file, or a part of one, and its bytes."""
+    """A part of a file: what it holds, what it is called there, and its bytes."""
+
+    kind: str
+    name: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A file of a checkpoint, and its parts in order."""
 
     name: str
     bytes: int
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True)
@@ -33,15 +47,14 @@ class Layout:
 
     title: str
     format: str  # as `open_checkpoint` calls it
-    files: tuple[Part, ...]
-    inside: tuple[Part, ...]  # of the first file, where that is of interest
+    files: tuple[WeightFile, ...]
     tensors: int
     first_name: str  # of the first block's query, key and value
     first_shape: tuple[int, ...]
     same_model: bool  # loaded, it is the bundled model, bit for bit
 
 
-def write_tensorflow(model: LanguageModel, folder: Path) -> tuple[Part, ...]:
+def write_tensorflow(model: LanguageModel, folder: Path) -> None:
     """OpenAI's own layout: an index of names, and the numbers in another file."""
     parameters = dict(model.named_parameters())
     tensors = {
@@ -54,35 +67,44 @@ def write_tensorflow(model: LanguageModel, folder: Path) -> tuple[Part, ...]:
     sizes = {"n_vocab": config.vocab_size, "n_ctx": config.n_positions, "n_embd": config.n_embd}
     hparams = sizes | {"n_head": config.n_head, "n_layer": config.n_layer}
     (folder / "hparams.json").write_text(json.dumps(hparams))
-    return ()
 
 
-def write_safetensors(model: LanguageModel, folder: Path) -> tuple[Part, ...]:
+def write_safetensors(model: LanguageModel, folder: Path) -> None:
     """A header with every name, shape and place, and the bytes of all tensors behind it."""
     save_checkpoint(model, folder)
-    path = folder / "model.safetensors"
-    header = 8 + int.from_bytes(path.read_bytes()[:8], "little")
-    return Part("header", header), Part("bytes", path.stat().st_size - header)
 
 
-def write_shards(model: LanguageModel, folder: Path) -> tuple[Part, ...]:
+def write_shards(model: LanguageModel, folder: Path) -> None:
     """Several files, and an index that says which tensor is in which."""
     save_checkpoint(model, folder, max_shard_bytes=SHARD_BYTES)
-    return ()
 
 
-def write_bin(model: LanguageModel, folder: Path) -> tuple[Part, ...]:
+def write_bin(model: LanguageModel, folder: Path) -> None:
     """A zip file: a pickle of names and shapes, and a member for the numbers of each tensor."""
-    path = folder / "pytorch_model.bin"
-    torch.save(export(model), path)
+    torch.save(export(model), folder / "pytorch_model.bin")
     (folder / "config.json").write_text(json.dumps(model.config.to_hf()))
-    with zipfile.ZipFile(path) as file:
-        members = {info.filename.split("/", 1)[1]: info.file_size for info in file.infolist()}
-    numbers = [size for name, size in members.items() if name.startswith("data/")]
-    return Part("data.pkl", members["data.pkl"]), Part(f"data/0 … data/{len(numbers) - 1}", sum(numbers))
 
 
-WRITERS: Mapping[str, Callable[[LanguageModel, Path], tuple[Part, ...]]] = {
+def contents(path: Path) -> WeightFile:
+    """A file and its parts, as its format arranges them."""
+    size = path.stat().st_size
+    if path.suffix == ".safetensors":
+        with path.open("rb") as file:
+            header = 8 + int.from_bytes(file.read(8), "little")
+        parts = Part(NAMES, "header", header), Part(NUMBERS, "bytes", size - header)
+    elif path.suffix == ".bin":
+        with zipfile.ZipFile(path) as file:
+            members = {info.filename.split("/", 1)[1]: info.file_size for info in file.infolist()}
+        numbers = [bytes for name, bytes in members.items() if name.startswith("data/")]
+        name = f"data/0 … data/{len(numbers) - 1}"
+        parts = Part(NAMES, "data.pkl", members["data.pkl"]), Part(NUMBERS, name, sum(numbers))
+    else:
+        kind = {".index": NAMES, ".json": PLACES}.get(path.suffix, NUMBERS)
+        parts = (Part(kind, "", size),)
+    return WeightFile(path.name, size, parts)
+
+
+WRITERS: Mapping[str, Callable[[LanguageModel, Path], None]] = {
     "TensorFlow": write_tensorflow,
     "safetensors": write_safetensors,
     "shards": write_shards,
@@ -95,15 +117,14 @@ NO_WEIGHTS = ("config.json", "generation_config.json", "hparams.json")
 def layout(model: LanguageModel, title: str, write: Callable, folder: Path) -> Layout:
     """Write the model in one format, and open what was written."""
     folder.mkdir()
-    inside = write(model, folder)
+    write(model, folder)
     found = sorted((path for path in folder.iterdir() if path.name not in NO_WEIGHTS), key=is_weights)
     with open_checkpoint(folder) as checkpoint:
         name = first_of(checkpoint.names())
         return Layout(
             title,
             checkpoint.format,
-            tuple(Part(path.name, path.stat().st_size) for path in found),
-            inside,
+            tuple(contents(path) for path in found),
             len(checkpoint.names()),
             name,
             checkpoint.shape(name),

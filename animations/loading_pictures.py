@@ -18,14 +18,16 @@ from course_helpers.palette import (
 )
 
 from .canvas import BODY, BOLD, HEAD, LABEL, MEDIUM, SMALLEST, Box, Words, above, beside, code, lines, px, words
-from .loading_formats import Layout, Part
+from .loading_formats import NAMES, NUMBERS, PLACES, Layout, Part, WeightFile
 from .loading_story import Row
 from .style import EDGE, Arrow, Card, File, Tensor
 
-#: What the parts of a file are, in colour and in these words.
-NAMES, NUMBERS = "names and shapes", "numbers"
-#: Bytes: below it is a table of contents. The width of a letter of the smallest code, in pixels.
-SMALL, LETTER = 2**16, SMALLEST * 0.6
+#: What the parts of a file are, in colour: fill and edge.
+PAINT = {NAMES: (SKY_TINT, SKY), PLACES: (SKY_TINT, SKY), NUMBERS: (GOLD_TINT, GOLD)}
+#: The width of a letter of the smallest code, in pixels, and the height from which two lines have room in a part.
+LETTER, ROOM = SMALLEST * 0.6, 90
+#: How much larger numbers are drawn than names. Really, they are hundreds of times larger.
+LARGER = 3.6
 
 
 def shape_text(shape: Sequence[int]) -> str:
@@ -72,61 +74,59 @@ class Folder(VGroup):
         title = heading.place(words(layout.title, HEAD, NAVY, weight=BOLD))
         #: What holds names and shapes, and what holds numbers.
         self.of_names, self.of_numbers = VGroup(), VGroup()
-        if layout.inside:
-            files = [self.page(layout.files[0].name, layout.inside, space)]
+        if len(layout.files) == 1:
+            rows = [space]
         else:
             first, rest = space.rows([1, 2.4], gap=16)
             rows = [first, *rest.rows(len(layout.files) - 1, gap=16)]
-            files = [self.page(part.name, [part], row) for part, row in zip(layout.files, rows, strict=True)]
-        super().__init__(title, *files)
+        super().__init__(title, *(self.page(file, row) for file, row in zip(layout.files, rows, strict=True)))
 
-    def page(self, name: str, parts: Sequence[Part], box: Box) -> File:
-        """A file and what is in it. An index, a header and a pickle hold names; they are drawn larger than they are."""
-        holders = [self.of_names if is_small(part) else self.of_numbers for part in parts]
-        shares = [1 if holder is self.of_names else 3.6 for holder in holders]
-        file = File(
-            shortened(name, int((box.width - 74) / LETTER)), [""] * len(parts), box.width, box.height, shares=shares
+    def page(self, file: WeightFile, box: Box) -> File:
+        """A file and what is in it."""
+        flat = box.height < 2 * ROOM
+        page = empty_page(file, box, across=flat)
+        for part, slot in zip(file.parts, page.parts, strict=True):
+            slot.add(meaning(part, brief=flat, beside_others=len(file.parts) > 1).move_to(slot[0]))
+            (self.of_numbers if part.kind == NUMBERS else self.of_names).add(slot)
+        return page
+
+
+def empty_page(file: WeightFile, box: Box, across: bool = False) -> File:
+    """A file with its parts in their colours, and no words in them."""
+    paints = [PAINT[part.kind] for part in file.parts]
+    shares = [(1.9 if across else LARGER) if part.kind == NUMBERS else 1 for part in file.parts]
+    name, fills = shortened(file.name, int((box.width - 74) / LETTER)), [fill for fill, _ in paints]
+    page = File(name, [""] * len(paints), box.width, box.height, fills=fills, shares=shares, across=across)
+    for slot, (_, edge) in zip(page.parts, paints, strict=True):
+        slot[0].set_stroke(edge)
+    return page.move_to(box.at())
+
+
+def meaning(part: Part, brief: bool, beside_others: bool) -> VGroup:
+    """What a part holds, and its name and size. In brief: as much of it as has room."""
+    size = size_text(part.bytes)
+    if not brief:
+        told = f"{part.name}, {size}" if part.name else size
+        return lines(
+            words(part.kind, LABEL, CHARCOAL, weight=MEDIUM), words(told, SMALLEST, MUTED), gap=-2, side=np.zeros(3)
         )
-        for part, holder, slot in zip(parts, holders, file.move_to(box.at()).parts, strict=True):
-            what, fill, edge = (NAMES, SKY_TINT, SKY) if holder is self.of_names else (NUMBERS, GOLD_TINT, GOLD)
-            slot[0].set_fill(fill, 1).set_stroke(edge)
-            told = [words(what, LABEL, CHARCOAL, weight=MEDIUM), words(where(part, name), SMALLEST, MUTED)]
-            room = slot[0].height > px(90)
-            label = lines(*told, gap=-2, side=np.zeros(3)) if room else beside(*told, gap=14)
-            slot.add(label.move_to(slot[0]))
-            holder.add(slot)
-        return file
-
-
-def is_small(part: Part) -> bool:
-    """Whether this is a table of contents: the numbers are much larger."""
-    return part.bytes < SMALL
-
-
-def where(part: Part, file: str) -> str:
-    """The size of a part, and its name where it is not the file's own."""
-    return size_text(part.bytes) if part.name == file else f"{part.name}, {size_text(part.bytes)}"
+    if part.kind == NUMBERS:
+        return beside(words(part.kind, SMALLEST, CHARCOAL, weight=MEDIUM), words(size, SMALLEST, MUTED), gap=10)
+    return words(part.name if beside_others else part.kind, SMALLEST, CHARCOAL, weight=MEDIUM)
 
 
 def page_of_tensors(layout: Layout, box: Box) -> File:
     """The file that is read from, on its own."""
-    file = File(
-        shortened(layout.files[0].name, int((box.width - 74) / LETTER)),
-        [NAMES, NUMBERS],
-        box.width,
-        box.height,
-        fills=[SKY_TINT, GOLD_TINT],
-        shares=[1, 3.6],
-    )
-    for part, edge in zip(file.parts, (SKY, GOLD), strict=True):
-        part[0].set_stroke(edge)
-    return file.move_to(box.at())
+    page = empty_page(layout.files[0], box)
+    for part, slot in zip(layout.files[0].parts, page.parts, strict=True):
+        slot.add(words(part.kind, LABEL, CHARCOAL).move_to(slot[0]))
+    return page
 
 
 def weights_line(layout: Layout) -> str:
     """How many files a checkpoint is, and how large."""
     count = len(layout.files)
-    return f"{count} file{'s' if count > 1 else ''}, {size_text(sum(part.bytes for part in layout.files))}"
+    return f"{count} file{'s' if count > 1 else ''}, {size_text(sum(file.bytes for file in layout.files))}"
 
 
 # --- format adapter ---

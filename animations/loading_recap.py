@@ -46,7 +46,7 @@ def sources(story: Story, box: Box) -> VGroup:
     pages = []
     for layout in story.layouts:
         page = Box(-60, -75, 60, 75)
-        shares = [1, 3] if layout.inside else [1, *[2] * (len(layout.files) - 1)]
+        shares = [1, 3] if len(layout.files) < 3 else [1, *[2] * (len(layout.files) - 1)]
         strips = page.inset(12, 12).rows(shares, gap=8)
         fills = [(SKY_TINT, SKY), *[(GOLD_TINT, GOLD)] * (len(strips) - 1)]
         cards = (

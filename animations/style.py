@@ -97,8 +97,8 @@ class Block(VGroup):
 
 
 class File(VGroup):
-    """A page with a folded corner, its name, and the parts it is made of, from top to bottom. `fills` are the parts'
-    colours, `shares` their heights."""
+    """A page with a folded corner, its name, and the parts it is made of, from top to bottom, or `across`. `fills` are
+    the parts' colours, `shares` their heights or widths."""
 
     FOLD = 30
 
@@ -111,6 +111,7 @@ class File(VGroup):
         edge: str = NAVY,
         fills: Sequence[str] = (),
         shares: Sequence[float] = (),
+        across: bool = False,
     ):
         self.page = self._page(width, height, edge)
         self.name = code(name, LABEL, NAVY, weight=MEDIUM, fit=width - 44 - self.FOLD)
@@ -119,8 +120,8 @@ class File(VGroup):
         space = Box(space.left, space.bottom, space.right, space.top - 44)
         self.parts = VGroup()
         fills = fills or [SKY_TINT if part else SOFT_GREY for part in parts]
-        rows = space.rows(shares or max(len(parts), 1), gap=8)
-        for row, part, fill in zip(rows, parts, fills, strict=False):
+        cut = space.columns if across else space.rows
+        for row, part, fill in zip(cut(shares or max(len(parts), 1), gap=8), parts, fills, strict=False):
             card = Card(row.width, row.height, fill, HAIRLINE, radius=6).move_to(row.at())
             label = words(part, SMALLEST, CHARCOAL, fit=row.width - 16).move_to(card) if part else VGroup()
             self.parts.add(VGroup(card, label))
