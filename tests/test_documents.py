@@ -12,7 +12,7 @@ from course_helpers.labs.order import RUN_ORDER, find_labs
 from tests.bundled import FOLDERS
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("README.md", "runbook.md", "CONTRIBUTING.md", "slides/README.md")
+DOCUMENTS = ("README.md", "runbook.md", "CONTRIBUTING.md", "environments.md", "slides/README.md")
 texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
 LABS = find_labs(ROOT / "notebooks")
 
