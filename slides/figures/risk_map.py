@@ -47,7 +47,6 @@ NAMED = {
     ("M9-LAB-02", "GPT-2's tokenizer"): ("GPT-2's tokenizer", -1),
     ("M9-LAB-02", "the same, no mark"): ("no begin mark", -1),
     ("M9-LAB-03", "rows in Meta's order"): ("rows in Meta's order", -1),
-    ("M9-LAB-06", "attention factor on cos only"): ("YaRN's factor on cos only", -1),
     ("M9-LAB-03", "bfloat16 at 5,000"): ("positions in bfloat16", -1),
 }
 
