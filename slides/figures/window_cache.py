@@ -18,7 +18,7 @@ MODEL, TOKENS = "google/gemma-3-1b-pt", 32_768
 RELEASED = f"released caches at {TOKENS}"
 SEAM = 1.2  # rows overlap a little, so that no background shines through between them
 WINDOWS = 2  # how many windows long the text of the masks is
-TITLE, TOP, BOTTOM = 44, 78, 340
+TITLE, TOP, BOTTOM, BELOW = 44, 74, 336, 29  # BELOW: from the bottom of a panel to what stands under it
 LEFT, MASK_LEFT, STRIPS_LEFT, STRIPS, RACE_LEFT = 36, 204, 546, 500, 1376
 NO_CACHE, ALL, RING = "no cache", "every layer keeps all", "ring in the local layers"
 MB = 10**6
@@ -60,7 +60,7 @@ def label_masks(drawing: Drawing, window: int, cell: float) -> None:
     """Names where the band and the triangle touch the left edge."""
     side = BOTTOM - TOP
     for line, text in enumerate(("not into", "the future")):
-        drawing.text(MASK_LEFT + side - 14, TOP + 36 + 23 * line, text, 17, 400, MUTED, "end")
+        drawing.text(MASK_LEFT + side - 14, TOP + 36 + 23 * line, text, 18, 400, MUTED, "end")
     labels = (
         (window / 2, "local layers", f"the last {window}", GOLD_INK),
         (window * 1.5, "global layers", "these, too", NAVY),
@@ -69,7 +69,7 @@ def label_masks(drawing: Drawing, window: int, cell: float) -> None:
         y = TOP + row * cell
         drawing.text(MASK_LEFT - 16, y - 4, name, 19, 650, ink, "end")
         drawing.text(MASK_LEFT - 16, y + 20, what, 18, 400, ink, "end")
-    drawing.text(MASK_LEFT, BOTTOM + 22, "a row: one token, looking back", 16, 400, MUTED)
+    drawing.text(MASK_LEFT, BOTTOM + BELOW, "a row: one token, looking back", 17, 400, MUTED)
 
 
 def draw_strips(drawing: Drawing) -> None:
@@ -84,8 +84,8 @@ def draw_strips(drawing: Drawing) -> None:
         drawing.rect(STRIPS_LEFT, y + 1, STRIPS, pitch - 2, NAVY_TINT if kind == SLIDING else NAVY, radius=1)
         if kind == SLIDING:
             drawing.rect(STRIPS_LEFT + STRIPS - width, y + 0.5, width, pitch - 1, GOLD, radius=0)
-    drawing.text(STRIPS_LEFT, BOTTOM + 22, "oldest token", 16, 400, MUTED)
-    drawing.text(STRIPS_LEFT + STRIPS, BOTTOM + 22, "newest", 16, 400, MUTED, "end")
+    drawing.text(STRIPS_LEFT, BOTTOM + BELOW, "oldest token", 17, 400, MUTED)
+    drawing.text(STRIPS_LEFT + STRIPS, BOTTOM + BELOW, "newest", 17, 400, MUTED, "end")
 
 
 def draw_sizes(drawing: Drawing, sizes: dict[str, int]) -> None:
@@ -98,7 +98,7 @@ def draw_sizes(drawing: Drawing, sizes: dict[str, int]) -> None:
     drawing.text(x, TOP + 43, "keep everything", 18, 400, NAVY)
     drawing.text(x, TOP + 76, f"{count[SLIDING]} local ones", 18, 650, GOLD_INK)
     drawing.text(x, TOP + 99, f"the last {config.sliding_window}", 18, 400, GOLD_INK)
-    drawing.text(x, TOP + 138, "if all kept everything", 17, 400, MUTED)
+    drawing.text(x, TOP + 138, "if all kept everything", 18, 400, MUTED)
     width = drawing.text(x, TOP + 165, f"{full:.0f} MB", 24, 500, MUTED)
     drawing.line(x - 2, TOP + 157, x + width + 2, TOP + 157, MUTED, 2)
     drawing.text(x, TOP + 216, f"{ring:.0f} MB", 44, 700, NAVY)
@@ -111,12 +111,10 @@ def draw_race(drawing: Drawing, race: dict[str, dict[str, dict]]) -> None:
         name: [(int(length), 1 / run["step_seconds"]) for length, run in runs.items()] for name, runs in race.items()
     }
     lengths = [length for length, _ in speeds[RING]]
-    axes = Axes(
-        drawing, RACE_LEFT, TOP + 4, 244, BOTTOM - TOP - 12, (lengths[0], lengths[-1]), (0, 310), log_across=True
-    )
+    axes = Axes(drawing, RACE_LEFT, TOP, 236, BOTTOM - TOP, (lengths[0], lengths[-1]), (0, 310), log_across=True)
     drawing.text(RACE_LEFT - 40, TITLE, "tiny-gemma3: tokens a second", 22, 650, NAVY)
-    axes.grid((0, 100, 200, 300), size=16)
-    axes.ticks(lengths[::2] + lengths[-1:], size=16)
+    axes.grid((0, 100, 200, 300), size=17)
+    axes.ticks(lengths[::2] + lengths[-1:], size=17)
     for name, stroke, line in ((NO_CACHE, SLATE, 4), (ALL, NAVY, 7), (RING, GOLD, 4)):
         axes.curve(speeds[name], stroke, line)
         drawing.circle(axes.right, axes.y(speeds[name][-1][1]), 6, stroke, WHITE)
@@ -130,5 +128,5 @@ def label_race(drawing: Drawing, axes: Axes, last: dict[str, float], race: dict,
     for name, words, ink, below in rows:
         y = axes.y(last[RING]) - 18 + below if below is not None else axes.y(last[name]) - 26
         drawing.text(x, y, f"{words}: {last[name]:.0f}", 18, 650, ink)
-        drawing.text(x, y + 21, f"holds {held[name]:.1f} MB", 16, 400, ink)
-    drawing.text(x + 10, axes.bottom + 27, "prompt, tokens", 16, 400, MUTED)
+        drawing.text(x, y + 21, f"holds {held[name]:.1f} MB", 17, 400, ink)
+    drawing.text(x + 10, axes.bottom + BELOW, "prompt tokens", 17, 400, MUTED)
