@@ -43,7 +43,7 @@ PARTS = (("weights", NAVY), ("KV cache", GOLD), ("program, activations", SLATE))
 @figure
 def olmo_scale(drawing: Drawing) -> None:
     short, long = needs(SHORT), needs(LONG)
-    drawing.text(32, 46, f"One rule for models and machines: a text of {SHORT:,} tokens", 22, 650, NAVY)
+    drawing.text(32, 46, f"Models and machines to one scale: a text of {SHORT:,} tokens", 22, 650, NAVY)
     draw_rule(drawing)
     draw_machines(drawing, {size: choice.peak for size, choice in short.items()})
     for size, choice in short.items():
@@ -82,8 +82,8 @@ def draw_rule(drawing: Drawing) -> None:
         y = level(gigabytes)
         drawing.line(left, y, left + RULE_WIDTH * (0.7 if tenth else 0.4), y, CHARCOAL, 2 if tenth else 1.5)
         if gigabytes % 20 == 0:
-            drawing.text(left - 10, y + 6, str(gigabytes), 17, 500, MUTED, "end")
-    drawing.text(left + RULE_WIDTH + 8, TOP + 4, "GB", 17, 600, MUTED)
+            drawing.text(left - 10, y + 6, str(gigabytes), 18, 500, MUTED, "end")
+    drawing.text(left + RULE_WIDTH + 8, TOP + 4, "GB", 18, 600, MUTED)
     drawing.line(left, FLOOR, drawing.width - 28, FLOOR, MUTED, 2)
 
 
@@ -103,7 +103,7 @@ def draw_model(drawing: Drawing, size: str, choice: Choice, long: int) -> None:
         middle, level(memory["weights"] / GB / 2) + 6, f"{memory['weights'] / GB:.1f}", 18, 650, WHITE, "middle"
     )
     drawing.text(middle, level(long / GB) - 9, f"{long / GB:.1f}", 18, 650, INK[size], "middle")
-    drawing.text(middle, NAMES, "Olmo 3", 17, 400, MUTED, "middle")
+    drawing.text(middle, NAMES, "Olmo 3", 18, 400, MUTED, "middle")
     drawing.text(middle, NAMES + 23, size, 20, 700, NAVY, "middle")
 
 
@@ -122,10 +122,11 @@ def draw_machines(drawing: Drawing, peaks: dict[str, int]) -> None:
                 drawing.tick(middle, y, 17, SOUND)
             else:
                 drawing.cross(middle, y, 13, ALARM, 3)
-    for line, (size, y) in zip(("gold ring: the", "smallest that does"), ROWS.items(), strict=True):
-        drawing.text(32, y + 6, line, 16.5, 400, MUTED)
+    for line, text in enumerate(("gold ring:", "the smallest")):
+        drawing.text(32, sum(ROWS.values()) / 2 - 4 + 23 * line, text, 18, 400, MUTED)
+    for size, y in ROWS.items():
         drawing.line(RULED if y == ROWS["32B"] else 32, y - 20, drawing.width - 28, y - 20)
-        drawing.text(FIRST - 14, y + 6, f"runs the {size}", 18, 600, INK[size], "end")
+        drawing.text(FIRST - 14, y + 6, f"runs the {size}", 19, 600, INK[size], "end")
 
 
 def draw_modules(drawing: Drawing, middle: float, machine: Machine, sizes: int) -> None:
@@ -136,8 +137,8 @@ def draw_modules(drawing: Drawing, middle: float, machine: Machine, sizes: int) 
         top = level(installed(machine))
         drawing.rect(left + 1, top, WIDE - 2, level(usable) - top, WHITE, SLATE, 3, 1.5, "3 3")
         if sizes:  # said once, where there is room
-            drawing.text(middle, top - 30, "left to", 16, 400, MUTED, "middle")
-            drawing.text(middle, top - 10, "the system", 16, 400, MUTED, "middle")
+            drawing.text(middle, top - 30, "left to", 17, 400, MUTED, "middle")
+            drawing.text(middle, top - 10, "the system", 17, 400, MUTED, "middle")
     bottom = 0.0
     while bottom < usable - 1e-6:
         top = min(bottom + MODULE, usable)
@@ -165,7 +166,7 @@ def draw_key(drawing: Drawing) -> None:
     x = FIRST + 8
     for name, fill in (*PARTS, (f"dashed: with {LONG:,} tokens", None)):
         drawing.rect(x, 64, 16, 16, fill or WHITE, None if fill else NAVY, 3, 2, None if fill else "4 3")
-        x += 24 + drawing.text(x + 24, 78, name, 17, 400, MUTED) + 22
+        x += 24 + drawing.text(x + 24, 79, name, 18, 400, MUTED) + 18
 
 
 def draw_remark(drawing: Drawing, long: dict[str, Choice]) -> None:
@@ -173,7 +174,7 @@ def draw_remark(drawing: Drawing, long: dict[str, Choice]) -> None:
     caches = {size: choice.memory["KV cache"] / GB for size, choice in long.items()}
     heads = {size: FAMILIES["olmo3"].presets[choice.hub_id].num_key_value_heads for size, choice in long.items()}
     x, y = FIRST + 8, level(55)
-    drawing.text(x, y, f"Of {LONG:,} tokens the 32B keeps half as much", 18, 650, CHARCOAL)
+    drawing.text(x, y, f"With {LONG:,} tokens the 32B's cache is half as large", 18, 650, CHARCOAL)
     for line, size in enumerate(caches, start=1):
-        text = f"{size}: {heads[size]} key/value heads, a cache of {caches[size]:.1f} GB"
+        text = f"{size}: {heads[size]} key/value heads, {caches[size]:.1f} GB"
         drawing.text(x, y + 2 + 25 * line, text, 18, 400, MUTED)
