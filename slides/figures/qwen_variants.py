@@ -29,7 +29,7 @@ SQUARES_LEFT, SQUARES_TOP, SIDE, GAP = 684, 96, 172, 36  # SIDE: of the largest 
 THIN = 0.32  # opacity of the other ribbons
 DENSE = 0.45  # opacity of a square that is used whole: the eye shall go to the one that is not
 TABLE_TOP, TABLE_ROW, BAR_LEFT, BAR = 480, 40, 216, 270
-COLUMNS = {"vectors": 708, "cache bytes": 888, "texts": 1064}
+COLUMNS = {"vectors": 696, "cache bytes": 888, "texts": 1064}
 
 
 @figure
@@ -64,9 +64,9 @@ def draw_router(drawing: Drawing, shares: list[float], asked: int) -> None:
         ribbon(drawing, start, middle_of(expert) - width / 2, width, *look)
         start += width
         ink = GOLD_INK if expert in best else MUTED
-        drawing.text(middle_of(expert), MAP_TOP - 7, str(expert), 17, 650, ink, "middle")
+        drawing.text(middle_of(expert), MAP_TOP - 7, str(expert), 18, 650, ink, "middle")
     drawing.box(left - 2, ROUTER_TOP, total + 4, ROUTER_HEIGHT, "router", fill=NAVY, ink=WHITE, size=20, radius=8)
-    drawing.text(MAP_LEFT - 14, MAP_TOP - 7, "expert", 17, 400, MUTED, "end")
+    drawing.text(MAP_LEFT - 14, MAP_TOP - 7, "expert", 18, 400, MUTED, "end")
 
 
 def ribbon(drawing: Drawing, top: float, bottom: float, width: float, fill: str, opacity: float) -> None:
@@ -104,32 +104,32 @@ def draw_map(drawing: Drawing, usage: list[list[float]], asked: int) -> None:
     most = max(map(max, usage))
     for layer, shares in enumerate(usage):
         y = MAP_TOP + layer * ROW
-        drawing.text(MAP_LEFT - 14, y + ROW / 2 + 6, f"layer {layer}", 17, 400, MUTED, "end")
+        drawing.text(MAP_LEFT - 14, y + ROW / 2 + 6, f"layer {layer}", 18, 400, MUTED, "end")
         for expert, share in enumerate(shares):
             opacity, x = shade(share / most), middle_of(expert) - CELL / 2
             drawing.rect(x + 2, y + 2, CELL - 4, ROW - 4, NAVY, radius=6, opacity=opacity)
             if expert in busiest(shares, asked):
                 drawing.rect(x + 3, y + 3, CELL - 6, ROW - 6, "none", GOLD, 5, 4)
-            drawing.text(x + CELL / 2, y + ROW / 2 + 6, f"{share:.0%}", 17, 600, ink_on(opacity), "middle")
+            drawing.text(x + CELL / 2, y + ROW / 2 + 6, f"{share:.0%}", 18, 600, ink_on(opacity), "middle")
     text = f"share of tokens; even would be {asked / len(usage[0]):.0%}. Gold: the busiest {asked}"
-    drawing.text(MAP_LEFT, MAP_TOP + len(usage) * ROW + 26, text, 17, 400, MUTED)
+    drawing.text(MAP_LEFT, MAP_TOP + len(usage) * ROW + 27, text, 18, 400, MUTED)
 
 
 def draw_squares(drawing: Drawing, released: dict[str, list[int]]) -> None:
     """Areas to scale: all parameters held, in gold those that one token uses. The large ones above the small one."""
     drawing.text(SQUARES_LEFT, TITLE, "Hold everything, use a part", 22, 650, NAVY)
-    drawing.text(SQUARES_LEFT, TITLE + 28, "billions of parameters; gold: used for a token", 17, 400, MUTED)
+    drawing.text(SQUARES_LEFT, TITLE + 28, "billions of parameters; gold: used for a token", 18, 400, MUTED)
     largest = max(held for held, _ in released.values())
     small, *large = sorted(released, key=lambda name: released[name][0])
     for place, name in enumerate(large):
         x, floor = SQUARES_LEFT + place * (SIDE + GAP), SQUARES_TOP + SIDE
         draw_square(drawing, x, floor, released[name], largest)
         for line, label in enumerate(labels_of(name, *released[name])):
-            drawing.text(x, floor + 27 + 23 * line, label[0], 17, *label[1:])
+            drawing.text(x, floor + 27 + 23 * line, label[0], 18, *label[1:])
     floor = MAP_TOP + 4 * ROW + 26
     side = draw_square(drawing, SQUARES_LEFT, floor, released[small], largest)
     for line, label in enumerate(labels_of(small, *released[small])):
-        drawing.text(SQUARES_LEFT + side + 16, floor - 46 + 23 * line, label[0], 17, *label[1:])
+        drawing.text(SQUARES_LEFT + side + 16, floor - 46 + 23 * line, label[0], 18, *label[1:])
 
 
 def draw_square(drawing: Drawing, x: float, floor: float, sizes: list[int], largest: int) -> float:
@@ -153,10 +153,10 @@ def draw_variants(drawing: Drawing, variants: dict[str, dict], speeds: dict[str,
     """One row a variant: speed as a bar, then work, memory of the cache, and whether the texts agree."""
     fastest = max(speeds.values())
     drawing.line(32, TABLE_TOP - 28, drawing.width - 32, TABLE_TOP - 28)
-    drawing.text(32, TABLE_TOP + 4, "Four variants, same prompts", 20, 650, NAVY)
+    drawing.text(32, TABLE_TOP + 4, "Four variants, same prompts", 22, 650, NAVY)
     heads = {"vectors": "vectors for 50 tokens", "cache bytes": "cache, 256 tokens", "texts": "texts alike"}
     for name, text in heads.items():
-        drawing.text(COLUMNS[name], TABLE_TOP + 4, text, 17, 400, MUTED, "end")
+        drawing.text(COLUMNS[name], TABLE_TOP + 4, text, 18, 400, MUTED, "end")
     for row, (name, variant) in enumerate(variants.items()):
         y = TABLE_TOP + 18 + row * TABLE_ROW
         cached = variant["cache bytes"] > 0
@@ -171,4 +171,4 @@ def draw_variants(drawing: Drawing, variants: dict[str, dict], speeds: dict[str,
             (COLUMNS["cache bytes"], cache, 400, CHARCOAL, "end"),
             (COLUMNS["texts"], variant["texts"].removesuffix(" alike"), 400, SOUND, "end"),
         ):
-            drawing.text(x, y + TABLE_ROW / 2 + 6, text, 18, weight, ink, anchor)
+            drawing.text(x, y + TABLE_ROW / 2 + 7, text, 19, weight, ink, anchor)
