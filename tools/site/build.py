@@ -41,6 +41,7 @@ def write_pages(folder: Path, pictures: bool) -> tuple[Stage, dict[str, str]]:
     documents.write_labs_index(stage, home.lab_cards("labs/index.html", summaries))
     documents.write_run(stage, summaries)
     documents.write_documents(stage)
+    documents.write_plans(stage, deck.slides)
     reference.write_reference(stage)
     documents.write_sources(stage)
     return stage, {_short(lab): lab.page.replace(".html", ".md") for lab in summaries}

@@ -7,6 +7,8 @@ from html import escape
 from pathlib import Path
 
 from course_helpers.labs.order import RUN_ORDER
+from slides.deck import Slide
+from tools import teaching
 
 from . import markdown
 from .notebooks import Summary
@@ -31,6 +33,12 @@ def write_documents(stage: Stage) -> None:
         path = stage.root / name
         if path.is_file():
             stage.page(place, document(stage, name, place))
+
+
+def write_plans(stage: Stage, slides: list[Slide]) -> None:
+    """The timing plan and the question bank of the instructor's pack."""
+    stage.page("timing.html", markdown.page_text(teaching.timing_plan(slides)))
+    stage.page("questions.html", markdown.page_text(teaching.question_bank(slides)))
 
 
 def document(stage: Stage, name: str, place: str) -> str:

@@ -1,14 +1,12 @@
-// What the theme opens with a click on a label, the Enter key opens, too; and what scrolls sideways takes the focus, so
-// that arrow keys can scroll it.
-for (const label of document.querySelectorAll('label[for="__drawer"].md-header__button, label[for="__search"].md-header__button')) {
-  label.tabIndex = 0;
-  label.setAttribute("role", "button");
-  label.setAttribute("aria-label", label.htmlFor === "__drawer" ? "Navigation" : "Search");
-  label.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" && event.key !== " ") return;
-    event.preventDefault();
-    label.click();
-  });
+// Two labels of the theme open the navigation and the search on a narrow screen: they are made to be reached by the Tab
+// key (the theme itself opens them with Enter). And what scrolls sideways takes the focus, so that arrow keys scroll it.
+const buttons = { __drawer: "Navigation", __search: "Search" };
+for (const [name, words] of Object.entries(buttons)) {
+  for (const label of document.querySelectorAll(`label[for="${name}"].md-header__button`)) {
+    label.tabIndex = 0;
+    label.setAttribute("role", "button");
+    label.setAttribute("aria-label", words);
+  }
 }
 
 const scrollers = document.querySelectorAll(".highlight pre, pre.output, .wide");
