@@ -30,7 +30,7 @@ export TRANSFORMERS_OFFLINE := 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test browser lab labs learner colab check bench compatibility checkpoints slides slides-8k slides-watch animations \
+.PHONY: help run test browser lab labs learner colab publish check bench compatibility checkpoints slides slides-8k slides-watch animations \
 	film-tools site pack system-packages clean
 
 help: ## show this list
@@ -56,6 +56,9 @@ learner: $(READY) ## copies of the labs without solutions and outputs, in learne
 
 colab: $(READY) ## copies for Google Colab, in colab/: ADDRESS=... says where this repository is published
 	@$(VENV_PYTHON) -m course_helpers.labs copies $(LABS) --colab "$(or $(ADDRESS),$(error say where the repository is published: make colab ADDRESS=...))"
+
+publish: $(READY) ## what the badges open, in published/, and the badges in README.md; pyproject.toml says where they lead
+	@$(VENV_PYTHON) -m course_helpers.labs publish
 
 check: $(READY) ## ruff, and the labs without executing them
 	@$(VENV_PYTHON) -m ruff check .

@@ -1,4 +1,4 @@
-"""The command line: ``python -m course_helpers.labs build | run | check | copies | runbook [LAB ...]``."""
+"""The command line: ``python -m course_helpers.labs build | run | check | copies | publish | runbook [LAB ...]``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from course_helpers.labs.check import check_labs
 from course_helpers.labs.copies import write_copies
 from course_helpers.labs.execution import DEFAULT_CELL_TIMEOUT
 from course_helpers.labs.order import NOTEBOOKS_FOLDER, LabError, find_labs, select_labs
+from course_helpers.labs.publishing import publish
 from course_helpers.labs.run import print_table, run_labs, write_record
 from course_helpers.labs.runbook import write_runbook
 
@@ -52,6 +53,11 @@ def _copies(options: argparse.Namespace, labs: list, complete: bool) -> bool:
     return True
 
 
+def _publish(options: argparse.Namespace, labs: list, complete: bool) -> bool:
+    publish(find_labs(options.notebooks), options.notebooks.resolve().parent)
+    return True
+
+
 def _runbook(options: argparse.Namespace, labs: list, complete: bool) -> bool:
     write_runbook(find_labs(options.notebooks), options.notebooks.resolve().parent)
     return True
@@ -62,6 +68,7 @@ COMMANDS = (
     ("run", _run, "execute every lab in order and show its validation checkpoints; writes results/run.json"),
     ("check", _check, "compare the two files of each lab, find what must not be in them; executes nothing"),
     ("copies", _copies, "write copies for learners, without solutions and outputs; with --colab for Google Colab"),
+    ("publish", _publish, "write what the public repository's badges open, and the badges; see pyproject.toml"),
     ("runbook", _runbook, "make runbook.md's table of steps anew, from the labs and results/run.json"),
 )
 
