@@ -73,8 +73,8 @@ def yard(config: GPT2Config) -> Yard:
 def assignment_flow(drawing: Drawing) -> None:
     found = yard(next(iter(PRESETS.values())))
     computed(drawing, "GPT-2's weight map")
-    drawing.text(LEFT, 44, "in the file", 20, 650, NAVY)
-    drawing.text(RIGHT, 44, "in the model", 20, 650, NAVY, "end")
+    drawing.text(LEFT, 44, "in the file", 21, 650, NAVY)
+    drawing.text(RIGHT, 44, "in the model", 21, 650, NAVY, "end")
     row = 0
     for name in SHOWN:
         targets = found.rules[name].targets
@@ -97,7 +97,7 @@ def route(drawing: Drawing, found: Yard, name: str, first: float) -> None:
     rail(drawing, (LEFT + WAGON, middle), (POINTS, middle), ink)
     wagon(drawing, middle, name, times(found.source_shape(name)), ink)
     what = ", ".join(WORDS[step] for step in rule.describe().split(", "))
-    drawing.chip(POINTS, middle, what, GOLD_TINT if ink == GOLD else WHITE, NAVY, 16, 650, "middle", ink)
+    drawing.chip(POINTS, middle, what, GOLD_TINT if ink == GOLD else WHITE, NAVY, 17, 650, "middle", ink)
     for y, target in zip(platforms, rule.targets, strict=True):
         platform(drawing, y, target, times(found.shapes[target]))
 
@@ -117,16 +117,16 @@ def wagon(drawing: Drawing, y: float, name: str, shape: str, ink: str) -> None:
     for x in (LEFT + 34, LEFT + WAGON - 34):
         drawing.circle(x, top + HEIGHT + 1, 7, CHARCOAL, WHITE, 2)
     drawing.rect(LEFT, top, WAGON, HEIGHT, WHITE, ink, 7, 2.5)
-    drawing.text(LEFT + 10, y - 4.5, name.removeprefix(LAYER), 16, 600, CHARCOAL, family=MONO, fit=WAGON - 14)
-    drawing.text(LEFT + 10, y + 15.5, shape, 16, 400, MUTED)
+    drawing.text(LEFT + 10, y - 5, name.removeprefix(LAYER), 16, 600, CHARCOAL, family=MONO, fit=WAGON - 14)
+    drawing.text(LEFT + 10, y + 16, shape, 17, 400, MUTED)
 
 
 def platform(drawing: Drawing, y: float, target: str, shape: str) -> None:
     top, width = y - HEIGHT / 2, RIGHT - PLATFORM
     name = target.removesuffix(".weight").rpartition("blocks.0.")[2]
     drawing.rect(PLATFORM, top, width, HEIGHT, NAVY, radius=7)
-    drawing.text(PLATFORM + 10, y - 4.5, name, 16, 600, WHITE, family=MONO, fit=width - 14)
-    drawing.text(PLATFORM + 10, y + 15.5, shape, 16, 400, NAVY_TINT)
+    drawing.text(PLATFORM + 10, y - 5, name, 16, 600, WHITE, family=MONO, fit=width - 14)
+    drawing.text(PLATFORM + 10, y + 16, shape, 17, 400, NAVY_TINT)
 
 
 def siding(drawing: Drawing, name: str, why: str, y: float) -> None:
@@ -135,8 +135,8 @@ def siding(drawing: Drawing, name: str, why: str, y: float) -> None:
     rail(drawing, (LEFT + WAGON, y), (stop, y), SLATE)
     drawing.rect(stop - 3, y - 15, 8, 30, CHARCOAL, radius=2)
     wagon(drawing, y, name, "left out", SLATE)
-    drawing.text(stop + 18, y - 3, "a reason, not a guess:", 16, 400, MUTED)
-    drawing.text(stop + 18, y + 17, why, 16, 550, CHARCOAL, fit=RIGHT - stop - 18)
+    drawing.text(stop + 18, y - 3, "a reason, not a guess:", 17, 400, MUTED)
+    drawing.text(stop + 18, y + 18, why, 17, 550, CHARCOAL, fit=RIGHT - stop - 18)
 
 
 def gate(drawing: Drawing) -> None:
@@ -147,7 +147,7 @@ def gate(drawing: Drawing) -> None:
         y = top + stripe * index
         drawing.rect(GATE, y, width, stripe, NAVY if index % 2 else GOLD, radius=0)
     drawing.rect(GATE, top, width, int((bottom - top) / stripe) * stripe, "none", NAVY, 3, 2.5)
-    drawing.text(GATE + width / 2 + 12, 44, "plan, check", 20, 650, GOLD_INK, "middle")
+    drawing.text(GATE + width / 2 + 12, 44, "plan, check", 21, 650, GOLD_INK, "middle")
 
 
 def outcomes(drawing: Drawing, tensors: int, parameters: int) -> None:
@@ -167,8 +167,8 @@ def outcomes(drawing: Drawing, tensors: int, parameters: int) -> None:
         width = POINTS - 22 - LEFT if x == LEFT else RIGHT - x
         drawing.rect(x, STRIP, width, STRIP_HEIGHT, fill, radius=9)
         mark(x + 24, STRIP + STRIP_HEIGHT / 2, 17, ink)
-        drawing.text(x + 48, STRIP + 26, first, 18, 650, ink, fit=width - 52)
-        drawing.text(x + 48, STRIP + 49, second, 18, 500, ink, fit=width - 52)
+        drawing.text(x + 48, STRIP + 26, first, 18.5, 650, ink, fit=width - 52)
+        drawing.text(x + 48, STRIP + 49, second, 18.5, 500, ink, fit=width - 52)
 
 
 def times(shape: tuple[int, ...]) -> str:
