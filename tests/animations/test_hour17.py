@@ -1,9 +1,10 @@
 """The film of the loading pipeline, rendered small: its sections, its pictures, its words."""
 
-import av
 import pytest
 
 from tests.animations.checks import NEAR, compare_with_stored, worries  # isort: skip
+
+import av
 
 from animations.loading_story import story
 

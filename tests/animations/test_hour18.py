@@ -1,9 +1,10 @@
 """The film of the family swap, rendered small: its sections, its pictures, its words."""
 
-import av
 import pytest
 
 from tests.animations.checks import NEAR, compare_with_stored, worries  # isort: skip
+
+import av
 
 from animations.swap_story import NEW_TOKENS, PROMPT, mistake, stops
 

@@ -3,13 +3,13 @@
 import json
 import re
 
-import av
 import pytest
 
 from tests.animations.checks import play  # isort: skip
 
 import itertools
 
+import av
 from manim import FadeIn
 from PIL import Image
 
