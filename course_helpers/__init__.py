@@ -1,6 +1,6 @@
 """Architectures, loaders and checks of Module 9: one interface over GPT-2, Llama, Qwen3, Gemma 3 and OLMo 3."""
 
-from .errors import CheckpointError, ConfigError, CourseWarning, UnsafeFileError
+from .errors import CheckpointError, ConfigError, CourseWarning, RankError, UnsafeFileError
 from .families import FAMILIES
 from .first_mismatch import first_mismatch
 from .generation import generate, stream
@@ -16,6 +16,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "CourseWarning",
+    "RankError",
     "UnsafeFileError",
     "first_mismatch",
     "generate",

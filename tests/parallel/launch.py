@@ -65,6 +65,11 @@ def wait(ranks: Sequence[subprocess.Popen]) -> list[Ended]:
     return ended
 
 
-def work(scenario: str, size: int, folder: Path, *words: object) -> list[Ended]:
-    """Run a scenario of `tests.parallel.work` in `size` ranks."""
-    return wait(start([["tests.parallel.work", scenario, folder, *words]] * size))
+def scenario(name: str, folder: Path, timeout: float = 60) -> list[object]:
+    """The words of a rank that runs a scenario of `tests.parallel.work`, and gives others up after `timeout` s."""
+    return ["tests.parallel.work", name, folder, timeout]
+
+
+def work(name: str, size: int, folder: Path) -> list[Ended]:
+    """Run a scenario in `size` ranks."""
+    return wait(start([scenario(name, folder)] * size))

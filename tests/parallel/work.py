@@ -1,18 +1,18 @@
 """What the ranks of a test do. Each leaves what it found in a file of its own; the test compares."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from course_helpers import FAMILIES, generate
+from course_helpers import FAMILIES, CheckpointError, generate
 from course_helpers.architectures.base import LanguageModel
-from course_helpers.parallel import Ranks, load_parallel, processes
+from course_helpers.parallel import RankError, Ranks, load_parallel, processes
 from course_helpers.parallelism.apply import is_cut
 
 TINY = list(dict.fromkeys(family.tiny for family in FAMILIES.values()))
-TIMEOUT = 60.0
 
 
 def prompt_ids() -> torch.Tensor:
@@ -58,16 +58,50 @@ def formats(ranks: Ranks, folder: Path) -> dict[str, Any]:
     return found
 
 
-SCENARIOS = {"models": models, "formats": formats}
+def refusals(ranks: Ranks, folder: Path) -> dict[str, str]:
+    """Checkpoints that are not the same in every rank: what each says, one after the other in the same processes."""
+    found = {}
+    for case in sorted(path for path in folder.iterdir() if path.is_dir()):
+        try:
+            load_parallel(case / str(ranks.rank), ranks)
+            found[case.name] = "loaded"
+        except CheckpointError as error:
+            found[case.name] = str(error)
+    return found
 
 
-def main() -> None:
-    scenario, folder, *words = sys.argv[1:]
+def silence(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """Rank 1 is alive and does not answer."""
+    model = load_parallel("tiny-llama2", ranks)
+    if ranks.rank == 1:
+        time.sleep(30)
+    return {"tokens": generate(model, [[5, 6, 7]], 4)}
+
+
+def endless(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """Load and write, over and over, until something ends it; says what it does."""
+    while True:
+        print("loading", flush=True)
+        model = load_parallel("tiny-llama3", ranks, torch.float32)
+        print("writing", flush=True)
+        generate(model, [[5, 6, 7]], 40)
+
+
+SCENARIOS = {"models": models, "formats": formats, "refusals": refusals, "silence": silence, "endless": endless}
+
+
+def main() -> int:
+    scenario, folder, timeout = sys.argv[1:]
     torch.set_num_threads(1)
-    with processes(timeout=TIMEOUT) as ranks:
-        found = SCENARIOS[scenario](ranks, Path(folder), *words)
-        torch.save(found, Path(folder) / f"{scenario}-{ranks.rank}-of-{ranks.size}.pt")
+    try:
+        with processes(timeout=float(timeout)) as ranks:
+            found = SCENARIOS[scenario](ranks, Path(folder))
+            torch.save(found, Path(folder) / f"{scenario}-{ranks.rank}-of-{ranks.size}.pt")
+    except RankError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
