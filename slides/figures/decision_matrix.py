@@ -101,13 +101,13 @@ def wish(drawing: Drawing, y: float, plan: Any, marked: bool) -> None:
     request = plan.request
     name = next(name for name, objective in OBJECTIVES.items() if objective is request.objective)
     width = drawing.text(LEFT, y + 20, name, 20, 700, NAVY)
-    width += drawing.text(LEFT + width + 8, y + 20, f"on {request.machine.name}", 19, 450, CHARCOAL)
+    drawing.text(LEFT + width + 8, y + 20, f"on {request.machine.name}", 19, 450, CHARCOAL)
     rows = f"{request.work.batch_size} × " if request.work.batch_size > 1 else ""
-    limits = f"{request.machine.memory / GB:g} GB · {1000 / request.tokens_per_second:g} ms a token"
+    limits = f"{request.machine.memory / GB:g} GB · {1000 / request.tokens_per_second:g} ms/token"
     what = f"{rows}{request.work.context:,} tokens · {limits}"
     drawing.text(LEFT, y + 39, what, 17, 400, MUTED, fit=FAMILY - LEFT - 14)
     if marked:
-        drawing.marker(LEFT + width + 34, y + 14, 11)
+        drawing.marker(FAMILY - 41, y + 18, 11)
 
 
 def verdicts(drawing: Drawing, y: float, plan: Any) -> None:
