@@ -14,6 +14,8 @@ from .style import StageRail
 
 #: Seconds: a small change, a step of the story, a change to be followed with the eyes, and the rest after a section.
 QUICK, STEP, SLOW, HOLD = 0.4, 0.8, 1.4, 1.2
+#: Words a second that an unhurried reader takes in while looking at a picture, too.
+READING = 3.2
 #: The breath before the first thing moves, and the long look at the last picture.
 OPENING, CLOSING = 0.8, 3.0
 
@@ -94,6 +96,7 @@ class Film(Scene):
         """Show another caption. Other animations may run at the same time."""
         captions = self.sections[-1].captions
         if captions:
+            self.rest(0.0)
             captions[-1].end = self.renderer.time
         captions.append(Caption(text, self.renderer.time))
         line = CAPTION.place(words(text, BODY, palette.MUTED, fit=CAPTION.width))
@@ -101,9 +104,16 @@ class Film(Scene):
         self.play(*leave, FadeIn(line, run_time=QUICK), *animations)
         self.line = line
 
+    def rest(self, seconds: float) -> None:
+        """Hold the picture, and longer than that if the caption cannot have been read by then."""
+        caption = self.sections[-1].captions[-1]
+        unread = caption.start + QUICK + len(caption.text.split()) / READING - self.renderer.time
+        if (longest := max(seconds, unread)) > 0:
+            self.wait(max(longest, 0.1))
+
     def end_section(self, hold: float = HOLD) -> None:
         """Hold the picture, and note when the section ended."""
-        self.wait(hold)
+        self.rest(hold)
         now = self.sections[-1]
         now.end = now.captions[-1].end = self.renderer.time
         for watcher in self.watchers:

@@ -132,7 +132,7 @@ class WeightLoadingPipeline(Film):
             steps = [FadeIn(part, shift=px(24) * RIGHT) for part in (row.source, row.way, row.ours)]
             self.play(LaggedStart(*steps, lag_ratio=0.45), run_time=1.1)
         # One of them has the longest way to go.
-        self.say("The matrices of GPT-2's blocks have to be turned. This one is also cut in three.")
+        self.say("Matrices in GPT-2's blocks have to be turned. This one is also cut in three.")
         self.turned = rows[[row.source for row in self.story.rows].index(TURNED)]
         self.play(*(row.animate.set_opacity(0.15) for row in rows if row is not self.turned), run_time=STEP)
         self.wait(QUICK)
@@ -252,7 +252,7 @@ class WeightLoadingPipeline(Film):
             rate_func=linear,
         )
         self.remove(stream)
-        self.say("It takes the memory of one model. The naive way holds the model and the whole file: two.")
+        self.say("One model in memory. The naive way holds two: the model, and the whole file.")
         self.wait(SLOW)
 
     def sanity_run(self) -> None:
@@ -272,7 +272,7 @@ class WeightLoadingPipeline(Film):
         for number, chip in enumerate(new):
             self.one_token(chip, seconds=STEP if number < 2 else QUICK)
         self.wait(QUICK)
-        self.say("The text is the expected one: the weights are where they belong.")
+        self.say("The expected text: the weights are where they belong.")
         self.play(FadeIn(lower.place(model.verdict(run), LEFT)), run_time=STEP)
 
     def one_token(self, chip: Token, seconds: float) -> None:

@@ -27,6 +27,8 @@ COLOURS = {value.upper() for value in vars(palette).values() if isinstance(value
 VISIBLE = 0.3
 #: Pixels by which the ink of two texts may overlap, and by which a stroke may leave the frame.
 TOUCH = 2
+#: Words a second: more than this is hurried.
+FAST = 3.5
 DIGESTS = Path(__file__).with_name("last_frames.json")
 #: The difference that another version of a font or of Cairo may make to the mean of a field's colour, of 255.
 NEAR = 5
@@ -133,6 +135,12 @@ def foreign_colours(picture: Picture) -> list[str]:
     return sorted(picture.colours - COLOURS)
 
 
+def too_quick(recording: Recording) -> list[str]:
+    """Captions that nobody can read in the time that they stay."""
+    captions = [caption for section in recording.film.sections for caption in section.captions]
+    return [caption.text for caption in captions if len(caption.text.split()) / (caption.end - caption.start) > FAST]
+
+
 def worries(recording: Recording) -> list[str]:
     """Everything that is wrong at the end of any section."""
     tests = (outside_frame, overlapping, too_small, foreign_colours)
@@ -141,7 +149,7 @@ def worries(recording: Recording) -> list[str]:
         for section, picture in recording.pictures.items()
         for test in tests
         for worry in test(picture)
-    ]
+    ] + [f"too quick: {text}" for text in too_quick(recording)]
 
 
 # --- the last frame ---

@@ -1,12 +1,21 @@
 """The films' vocabulary: text that stands on a line, boxes that add up, marks that are where their numbers are. And the
 checks that both films go through, tried on films that are wrong."""
 
+import itertools
+
 import numpy as np
 import pytest
 
-from tests.animations.checks import NEAR, digest, foreign_colours, outside_frame, overlapping, play, too_small  # isort: skip
-
-import itertools
+from tests.animations.checks import (  # isort: skip
+    NEAR,
+    digest,
+    foreign_colours,
+    outside_frame,
+    overlapping,
+    play,
+    too_quick,
+    too_small,
+)
 
 from manim import DOWN, LEFT, RIGHT, UP, FadeIn, Square, VGroup
 
@@ -34,6 +43,14 @@ class Plain(Film):
 class Empty(Plain):
     def content(self):
         return VGroup()
+
+
+class Talkative(Plain):
+    said = "A caption of so many words that nobody can have read it in the second that a section is held."
+
+    def storyboard(self):
+        self.section("first", self.said, stage=0)
+        self.say("And it goes on at once.")
 
 
 class Overlapping(Plain):
@@ -82,6 +99,13 @@ def test_captions_follow_one_another_without_a_gap(tmp_path):
         assert before.end == after.start
     first, second = film.sections
     assert first.end == second.start and first.end - first.start >= HOLD and second.end - second.start >= CLOSING
+
+
+def test_a_caption_stays_until_it_can_have_been_read(tmp_path):
+    recording = play(Talkative, tmp_path)
+    assert too_quick(recording) == []
+    recording.film.sections[0].captions[0].end = 1.0
+    assert too_quick(recording) == [Talkative.said]
 
 
 def test_a_digest_tells_pictures_apart(tmp_path):
