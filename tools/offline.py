@@ -4,7 +4,7 @@ python offline.py download [-- PIP OPTIONS]   where there is a network: fetch ev
 python offline.py install COURSE              in the room: make COURSE/.venv from wheels/; COURSE is the unpacked course
 python offline.py check                       whether wheels/ holds every package of wheels.txt
 
-A download that was interrupted goes on where it stopped. The list is for machines of the kind that its first line names.
+A download that was interrupted goes on where it stopped. The list is for machines of the kind in its first line.
 """
 
 import argparse

@@ -183,13 +183,13 @@ START = """\
 
 ## A room without a network
 
-1. Where there is a network, in `offline/`: `python offline.py download`. It goes on where it was interrupted. The list is
-   for machines of the kind that its first line names; for others, make this pack on one of them.
+1. Where there is a network, in `offline/`: `python offline.py download`. It goes on where it was interrupted.
+   The list is for machines of the kind that its first line names; for others, make this pack on one of them.
 2. Carry the folder into the room, unpack `offline/course.zip` there, say into `module9/`.
 3. In `offline/`: `python offline.py install ../module9`. Nothing is fetched.
 4. In `module9/`: `.venv/bin/python -m course_helpers.labs run M9-LAB-01`, then
-   `.venv/bin/python -m jupyterlab notebooks` (`.venv\\Scripts\\python` on Windows). What learners work in: copy `learners/`
-   over `notebooks/`.
+   `.venv/bin/python -m jupyterlab notebooks` (`.venv\\Scripts\\python` on Windows). For learners, copy
+   `learners/` over `notebooks/` first.
 
 The models come with the course: no lab needs a model hub.
 """

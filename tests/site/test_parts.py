@@ -3,7 +3,7 @@
 import pytest
 
 import course_helpers
-from tools.site import build, markdown, reference
+from tools.site import build, markdown, reference, show
 from tools.site.stage import ROOT, Stage, href
 
 
@@ -76,6 +76,21 @@ def test_a_build_that_fails_leaves_the_old_site(tmp_path, monkeypatch):
         build.build(output)
     assert (output / "index.html").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["build"]
+
+
+def test_the_deck_is_linked_if_it_can_be_built_and_else_the_page_says_why(tmp_path, monkeypatch):
+    def no_film(_):
+        raise FileNotFoundError("no film. Next step: make animations")
+
+    monkeypatch.setattr(show.page, "build_page", no_film)
+    without = show.write_deck(Stage(tmp_path), pictures=False)
+    text = (tmp_path / "deck.md").read_text(encoding="utf-8")
+    assert without.page is None and "Next step: make animations" in text and show.DECK not in text
+    monkeypatch.setattr(show.page, "build_page", lambda slides: f"<html>{len(slides)}</html>")
+    show.write_deck(Stage(tmp_path), pictures=False)
+    text = (tmp_path / "deck.md").read_text(encoding="utf-8")
+    assert (tmp_path / show.DECK).read_text(encoding="utf-8") == "<html>30</html>"
+    assert all(f'href="{show.DECK}#/slide-{number:02d}"' in text for number in range(1, 31))
 
 
 def test_documents_link_only_to_what_is_there_or_is_built(tmp_path):

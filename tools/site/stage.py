@@ -12,6 +12,7 @@ PAGES = {
     "README.md": "readme.html",
     "CONTRIBUTING.md": "contributing.html",
     "runbook.md": "runbook.html",
+    "environments.md": "environments.html",
     "slides/README.md": "present.html",
     "benchmarks/results/loading.md": "results/loading.html",
     "benchmarks/results/planning.md": "results/planning.html",
