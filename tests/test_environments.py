@@ -1,15 +1,18 @@
 """Dev container, Binder and conda: their files say what the course needs, and call what there is."""
 
+import ast
 import json
 import os
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -67,3 +70,42 @@ def test_post_build_is_a_program_and_calls_what_there_is():
     assert last[:2] == ["python", "-m"]
     outcome = subprocess.run([sys.executable, *last[1:], "M9-LAB-01"], capture_output=True, text=True, cwd=ROOT)
     assert outcome.stdout == "1 labs checked, 0 findings\n"
+
+
+def brought_by(names):
+    """Normalised names of what pip installs for these packages, themselves included."""
+    waiting, found = set(names), set()
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        try:
+            needs = map(Requirement, metadata.requires(name) or []) if name not in found else ()
+        except metadata.PackageNotFoundError:  # for another system or Python
+            continue
+        found.add(name)
+        waiting |= {need.name for need in needs if not need.marker or need.marker.evaluate({"extra": ""})}
+    return found
+
+
+def imported(path):
+    """Top-level modules that a file imports at its beginning."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module]
+        yield from (name.partition(".")[0] for name in names)
+
+
+def test_the_tests_for_windows_import_nothing_but_what_requirements_bring():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    left_out = [ROOT / folder for folder in re.findall(r"--ignore=(\S+)", readme)]
+    assert {path.name for path in left_out} == {"slides", "animations", "site"}
+    there, owners = brought_by(REQUIREMENTS), metadata.packages_distributions()
+    lacking = {
+        (path.relative_to(ROOT).as_posix(), module)
+        for path in (ROOT / "tests").rglob("*.py")
+        if not any(folder in path.parents for folder in left_out)
+        for module in imported(path)
+        if module in owners and not there & {canonicalize_name(name) for name in owners[module]}
+    }
+    assert {(file, module) for file, module in lacking if module not in ("course_helpers", "checkpoints")} == set()
+    assert "python-pptx" not in there and "pytest" in there
