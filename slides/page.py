@@ -75,7 +75,7 @@ class _Shown:
             self._draw(slide)
             if slide.kind == "code":
                 code, places = excerpts.excerpt(slide.sections["Code"])
-                self.code, self.code_source = excerpts.highlight(code), "; ".join(places)
+                self.code, self.code_places = excerpts.highlight(code), places
         except (ValueError, KeyError, FileNotFoundError) as error:
             raise DeckError(f"{slide.path.name}: {type(error).__name__}: {error}") from error
 
