@@ -37,6 +37,8 @@ class Section:
     start: float
     end: float = 0.0
     captions: list[Caption] = field(default_factory=list)
+    #: Which of the film's stages it belongs to: the one lit on the rail. None before the first.
+    stage: int | None = None
 
 
 class Film(Scene):
@@ -86,7 +88,8 @@ class Film(Scene):
         if self.sections:
             self.end_section()
         self.next_section(name)
-        self.sections.append(Section(name, self.renderer.time))
+        lit = self.sections[-1].stage if stage is None and self.sections else stage
+        self.sections.append(Section(name, self.renderer.time, stage=lit))
         animations = [] if stage is None else self.rail.go(stage)
         if stage is not None and self.rail not in self.mobjects:
             animations = [FadeIn(self.rail)]

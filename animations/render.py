@@ -94,6 +94,7 @@ def outline(sections: list[Section]) -> list[dict[str, object]]:
             "file": f"{number:02}-{slug(section.name)}.mp4",
             "start": round(section.start, 3),
             "seconds": round(section.end - section.start, 3),
+            "stage": section.stage,
             "captions": [caption.text for caption in section.captions],
         }
         for number, section in enumerate(sections, 1)
