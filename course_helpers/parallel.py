@@ -27,8 +27,18 @@ from .parallelism.fingerprint import fingerprint
 from .parallelism.ranks import Ranks, is_launched, processes
 from .parallelism.reading import read_own_parts
 from .parallelism.shares import Share
+from .parallelism.states import export_sharded, load_sharded, save_sharded
 
-__all__ = ["RankError", "Ranks", "is_launched", "load_parallel", "processes"]
+__all__ = [
+    "RankError",
+    "Ranks",
+    "export_sharded",
+    "is_launched",
+    "load_parallel",
+    "load_sharded",
+    "processes",
+    "save_sharded",
+]
 
 
 def load_parallel(

@@ -9,7 +9,7 @@ import torch
 
 from course_helpers import FAMILIES, CheckpointError, generate
 from course_helpers.architectures.base import LanguageModel
-from course_helpers.parallel import RankError, Ranks, load_parallel, processes
+from course_helpers.parallel import RankError, Ranks, load_parallel, load_sharded, processes, save_sharded
 from course_helpers.parallelism.apply import is_cut
 
 TINY = list(dict.fromkeys(family.tiny for family in FAMILIES.values()))
@@ -58,6 +58,29 @@ def formats(ranks: Ranks, folder: Path) -> dict[str, Any]:
     return found
 
 
+def save(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """Load every bundled model and write it sharded; then try to write it over what is there."""
+    found = {}
+    for name in TINY:
+        model = load_parallel(name, ranks)
+        save_sharded(model, folder / "saved" / name, ranks)
+        try:
+            save_sharded(model, folder / "saved" / name, ranks)
+        except CheckpointError as error:
+            found[name] = str(error)
+    return found
+
+
+def reshard(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """Read what other ranks wrote; write it again."""
+    found = {}
+    for path in sorted((folder / "saved").iterdir()):
+        model = load_sharded(path, ranks)
+        found[path.name] = {"parts": parts(model), "text": generate(model, [[5, 6, 7]], 3)}
+        save_sharded(model, folder / f"saved again by {ranks.size}" / path.name, ranks)
+    return found
+
+
 def refusals(ranks: Ranks, folder: Path) -> dict[str, str]:
     """Checkpoints that are not the same in every rank: what each says, one after the other in the same processes."""
     found = {}
@@ -87,7 +110,7 @@ def endless(ranks: Ranks, folder: Path) -> dict[str, Any]:
         generate(model, [[5, 6, 7]], 40)
 
 
-SCENARIOS = {"models": models, "formats": formats, "refusals": refusals, "silence": silence, "endless": endless}
+SCENARIOS = {work.__name__: work for work in (models, formats, save, reshard, refusals, silence, endless)}
 
 
 def main() -> int:
