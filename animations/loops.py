@@ -3,9 +3,14 @@
 from pathlib import Path
 
 import av
-from PIL import Image
+from PIL import Image, ImageColor
 
-WIDTH, RATE, COLOURS = 800, 8, 48
+from course_helpers import palette
+
+WIDTH, RATE = 800, 8
+#: Between a colour and white: how many shades there are for the edges of letters and for what fades.
+SHADES = 6
+NEARLY_WHITE = 247
 MOST_BYTES = 2 * 2**20
 #: Milliseconds that the last picture stays before the loop begins again.
 REST = 2000
@@ -14,8 +19,8 @@ REST = 2000
 def write_loop(film: Path, target: Path, start: float, end: float) -> None:
     """Write the part of a film from `start` to `end` (seconds) as a GIF. Raises ValueError if it is too large."""
     pictures = frames(film, start, end)
-    palette = pictures[-1].quantize(COLOURS, dither=Image.Dither.NONE)
-    flat = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    colours = course_colours()
+    flat = [picture.quantize(palette=colours, dither=Image.Dither.NONE) for picture in pictures]
     times = [1000 // RATE] * (len(flat) - 1) + [REST]
     flat[0].save(target, save_all=True, append_images=flat[1:], duration=times, loop=0, optimize=True)
     if (size := target.stat().st_size) > MOST_BYTES:
@@ -36,3 +41,18 @@ def frames(film: Path, start: float, end: float) -> list[Image.Image]:
                 )
                 due += 1 / RATE
     return pictures
+
+
+def course_colours() -> Image.Image:
+    """A picture that carries the course's colours, and their shades, as its palette: white stays white, gold gold."""
+    named = sorted({value for value in vars(palette).values() if isinstance(value, str) and value.startswith("#")})
+    colours = {
+        tuple(round(255 + (part - 255) * step / SHADES) for part in ImageColor.getrgb(name))
+        for name in named
+        for step in range(SHADES + 1)
+    }
+    # White comes out of a film's compression a little grey, and must not find a shade nearer than itself.
+    kept = sorted(colour for colour in colours if min(colour) <= NEARLY_WHITE) + [(255, 255, 255)]
+    carrier = Image.new("P", (1, 1))
+    carrier.putpalette([part for colour in kept for part in colour])
+    return carrier

@@ -11,15 +11,16 @@ import itertools
 
 import av
 from manim import FadeIn
-from PIL import Image
+from PIL import Image, ImageColor
 
 from animations import render as rendering
 from animations.canvas import STAGE, words
 from animations.captions import clock, transcript, webvtt
 from animations.film import Caption, Film, Section
 from animations.films import FILMS, load_film
-from animations.loops import MOST_BYTES, write_loop
+from animations.loops import MOST_BYTES, course_colours, write_loop
 from animations.render import main, render
+from course_helpers import palette
 
 STEM = FILMS["loading"].stem
 
@@ -106,6 +107,14 @@ def test_a_loop_that_is_too_large_is_refused(short, tmp_path, monkeypatch):
     monkeypatch.setattr("animations.loops.MOST_BYTES", 100)
     with pytest.raises(ValueError, match="shorter"):
         write_loop(path, tmp_path / "loop.gif", 0, 1)
+
+
+def test_a_loop_keeps_the_courses_colours(tmp_path):
+    picture = Image.new("RGB", (2, 1), palette.GOLD)
+    picture.putpixel((0, 0), (253, 254, 253))  # white, as a film's compression leaves it
+    flat = picture.quantize(palette=course_colours(), dither=Image.Dither.NONE).convert("RGB")
+    assert [flat.getpixel((x, 0)) for x in (0, 1)] == [(255, 255, 255), ImageColor.getrgb(palette.GOLD)]
+    assert len(course_colours().getpalette()) <= 3 * 256
 
 
 def test_the_loops_in_the_repository_are_small():
