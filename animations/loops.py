@@ -52,7 +52,7 @@ def course_colours() -> Image.Image:
         for step in range(SHADES + 1)
     }
     # White comes out of a film's compression a little grey, and must not find a shade nearer than itself.
-    kept = sorted(colour for colour in colours if min(colour) <= NEARLY_WHITE) + [(255, 255, 255)]
+    kept = [*sorted(colour for colour in colours if min(colour) <= NEARLY_WHITE), (255, 255, 255)]
     carrier = Image.new("P", (1, 1))
     carrier.putpalette([part for colour in kept for part in colour])
     return carrier
