@@ -47,6 +47,9 @@ def test_links_of_documents_lead_into_the_site(stage):
     )
     assert led("readme.html", "README.md", "https://pytorch.org") == "https://pytorch.org"
     assert stage.linked == ["course_helpers/palette.py"] and stage.missing == []
+    assert led("readme.html", "README.md", ".ci/run") == "source/ci/run.html", (
+        "MkDocs leaves out what begins with a dot"
+    )
 
 
 def test_a_dead_link_becomes_words_and_is_reported(stage):

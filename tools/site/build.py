@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -19,7 +18,7 @@ LABS_IN_NAV = "Labs"  # the entry of the navigation that the labs' pages are put
 def build(output: Path = OUTPUT, pictures: bool = True) -> list[str]:
     """Build the site; `pictures` also takes one of each slide. Returns what documents link to and is not there."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="site-", dir=output.parent) as folder:
+    with tempfile.TemporaryDirectory(suffix=".tmp", dir=output.parent) as folder:
         pages, made = Path(folder) / "pages", Path(folder) / "made"
         pages.mkdir()
         stage, labs = write_pages(pages, pictures)
@@ -32,7 +31,6 @@ def write_pages(folder: Path, pictures: bool) -> tuple[Stage, dict[str, str]]:
     """Everything that MkDocs reads; also the labs for the navigation, name to page."""
     labs = find_labs(ROOT / "notebooks")
     stage = Stage(folder, labs={lab.source.stem: lab.id for lab in labs})
-    shutil.copytree(ROOT / "site" / "theme" / "assets", folder / "assets")
     look.write_look(stage)
     summaries = [notebooks.write_lab(stage, lab) for lab in labs]
     deck = show.write_deck(stage, pictures)

@@ -13,7 +13,7 @@ GROUPS = {
     "Generate": ("generate", "stream"),
     "Check": ("validate_checkpoint", "first_mismatch", "track_memory"),
     "Save": ("save_checkpoint",),
-    "What is refused, and how": ("CheckpointError", "ConfigError", "UnsafeFileError", "CourseWarning"),
+    "What is refused, and how": ("CheckpointError", "ConfigError", "UnsafeFileError", "RankError", "CourseWarning"),
     "Families": ("FAMILIES",),
 }
 PAGE, MODULES, FAMILIES_PAGE = "reference/index.html", "reference/modules.html", "reference/families.html"

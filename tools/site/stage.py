@@ -87,8 +87,8 @@ class Stage:
 
 
 def source_page(name: str) -> str:
-    """The page that shows a file or a folder of the repository."""
-    return f"source/{name}.html"
+    """The page that shows a file or a folder of the repository; MkDocs leaves out what begins with a dot."""
+    return f"source/{name.replace('/.', '/').removeprefix('.')}.html"
 
 
 def href(page: str, place: str) -> str:
