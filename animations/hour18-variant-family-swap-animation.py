@@ -24,7 +24,7 @@ from animations.family_mobjects import (
     stations,
 )
 from animations.family_panels import layers, reading, refusal, table
-from animations.film import HOLD, OPENING, QUICK, SLOW, STEP, Film
+from animations.film import OPENING, QUICK, SLOW, STEP, Film
 from animations.style import Card, Token
 from animations.swap_story import PROMPT, SETTINGS, Mistake, Stop, mistake, news, stops
 from course_helpers.palette import ALARM, GOLD, MUTED, NAVY
@@ -68,7 +68,6 @@ class VariantFamilySwap(Film):
         empty = [VGroup(*cell.mobjects) for cell in self.cells.values()]
         arrive = LaggedStart(*map(FadeIn, (self.tabs, *empty)), lag_ratio=0.15, run_time=SLOW)
         self.say("Six model families will go through them. Five things inside a model differ.", arrive)
-        self.wait(HOLD)
 
     def first_family(self, now: Stop) -> None:
         """GPT-2, which everybody here knows, step by step."""
@@ -76,7 +75,6 @@ class VariantFamilySwap(Film):
         self.section(f"{now.title} goes through", inside)
         self.select(now)
         self.load(now, list(now.parts))
-        self.wait(HOLD)
         self.labels = VGroup(row_label(PROMPT_ROW, "prompt"), row_label(TEXT_ROW, "written"))
         self.bind(now, FadeIn(self.labels), caption=outside)
         self.generate(now, *self.stations[GENERATE].tell(SETTINGS, "the same for every family"))
@@ -95,13 +93,12 @@ class VariantFamilySwap(Film):
     def wrong_tokenizer(self, wrong: Mistake) -> None:
         """The step that is easily forgotten: the model is another one, the tokenizer is still that of the last."""
         model, other = wrong.model.title, wrong.tokenizer.title
-        caption = f"A swap with one step forgotten: {model} is loaded, and {other}'s tokenizer is still in use."
+        caption = f"A step forgotten: {model} is loaded, and {other}'s tokenizer still in use."
         self.section("the wrong tokenizer", caption)
         self.misread(wrong)
-        bits = f"{wrong.bits:.0f} bits for 100 bytes of text, where its own needs {wrong.own_bits:.0f}."
-        self.say(f"It reads other words, and writes noise: {bits}")
+        bits = f"{wrong.bits:.0f} bits for 100 bytes, where {wrong.own_bits:.0f} are enough."
+        self.say(f"It reads other words and writes noise: {bits}")
         self.write((wrong.written,), ALARM)
-        self.wait(HOLD)
 
     def refused(self, wrong: Mistake) -> None:
         """The validation sees it, and says what it is."""
@@ -111,10 +108,8 @@ class VariantFamilySwap(Film):
         self.play(LaggedStart(*(FadeIn(row, shift=LIFT) for row in passed), lag_ratio=0.35, run_time=SLOW))
         station = self.stations[BIND].tell("refused", f"by the layer “{wrong.failed}”", ALARM)
         self.play(*station, LaggedStart(*map(FadeIn, told), lag_ratio=0.2, run_time=STEP))
-        self.wait(HOLD)
         token, text = wrong.facts["found"].split(", ", 1)
         self.say(f"Token {token} ends the texts of {wrong.model.title}. In this tokenizer it is plain text: {text}.")
-        self.wait(2 * HOLD)
 
     def bound_again(self, now: Stop) -> None:
         """The model is as it was; bound to its own tokenizer, it writes what it wrote before."""
@@ -140,7 +135,6 @@ class VariantFamilySwap(Film):
         heading, rows = table(self.families)
         self.play(*told, FadeIn(heading), *(station.rest() for station in self.stations), run_time=STEP)
         self.play(LaggedStart(*(FadeIn(row, shift=LIFT) for row in rows), lag_ratio=0.4, run_time=2 * SLOW))
-        self.wait(2 * HOLD)
 
     # The steps of the workflow.
 
@@ -168,7 +162,8 @@ class VariantFamilySwap(Film):
     def set_in_motion(self, now: Stop, titles: list[str]) -> None:
         """What moves inside a model: the dials turn with the text, the router sends tokens to their experts."""
         turning = [move for title in titles for move in self.cells[title].turn(run_time=SLOW)]
-        self.play(*turning, run_time=SLOW) if turning else self.wait(HOLD)
+        if turning:
+            self.play(*turning, run_time=SLOW)
         part = now.parts["Feed-forward"]
         for token in SENT if "experts" in part.drawn else ():
             cell = self.cells["Feed-forward"]

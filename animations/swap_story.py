@@ -150,24 +150,24 @@ NEWS = {
         "Its tokenizer cuts the prompt into {count} tokens, and the model writes {new} more.",
     ),
     "llama3": (
-        "One word changes. Inside: RMSNorm, rotary positions, shared key/value heads, a gate, half the cache.",
-        "Llama 3 begins every text with a mark of its own: {count} tokens. The call to generate is the same.",
+        "One word changes. Inside: RMSNorm, rotary positions, shared heads, a gate, half the cache.",
+        "Llama 3 begins every text with a mark of its own: {count} tokens.",
     ),
     "qwen3": (
-        "Qwen3 norms queries and keys, too, head by head, and turns its slow pairs at another speed.",
-        "No mark at the beginning, and “warm” falls into three pieces: {count} tokens.",
+        "Qwen3 norms every query and key head, and turns slow pairs at another speed.",
+        "No such mark, and “warm” falls into three pieces: {count} tokens.",
     ),
     "qwen3_moe": (
         "Qwen3 MoE changes one thing: a router sends each token to {moe[picked]} of {moe[experts]} small networks.",
         "The same tokenizer as Qwen3, the same {count} tokens, another story.",
     ),
     "gemma3": (
-        "Gemma 3 norms before and after. Most of its layers see few tokens, so they keep few: a small cache.",
-        "Its vocabulary is another one: every piece has another id, and there are {count} of them.",
+        "Gemma 3 norms before and after. Most of its layers see, and keep, few tokens.",
+        "Another vocabulary: every piece has another id, and there are {count}.",
     ),
     "olmo3": (
-        "Olmo 3 norms only after. YaRN stretches the positions of its full layers, and of no others.",
-        "The prompt is cut as Qwen3 cuts it. Six families, and the workflow never moved.",
+        "Olmo 3 norms only after, and stretches positions in its full layers alone.",
+        "The prompt is cut as by Qwen3: {count} tokens. Six families, one workflow.",
     ),
 }
 
