@@ -21,34 +21,36 @@ TIMEOUT = 20.0
 RESULT = ROOT / "benchmarks/results/parallel_kill.json"
 
 
+MOMENTS = ("joining", "loading", "writing")
+
+
 @dataclass
 class Kill:
     """One rank killed, and what became of the other."""
 
     rank: int
-    moment: str  # "before it joined", "loading" or "writing": what the killed rank had last said
-    seconds_until: float  # from the start of the processes to the kill
-    seconds_after: float  # from the kill to the end of the other rank
+    moment: str  # what the rank had said last, when it was killed or up to half a second before
+    seconds: float  # from the kill to the end of the other rank
     status: int | None  # of the other rank; None: it did not end by itself
     error: str  # its first line
 
 
 def kill_one(chance: random.Random, folder: Path) -> Kill:
     """Start two ranks that load and write without end, and kill one of them."""
-    moment, rank = chance.choice(("before it joined", "loading", "writing")), chance.randrange(2)
-    started, processes = time.perf_counter(), start([scenario("endless", folder, TIMEOUT)] * 2)
-    if moment != "before it joined":
-        while processes[rank].stdout.readline().strip() != moment:
-            if processes[rank].poll() is not None:
-                break
-    time.sleep(chance.uniform(0, 1.5))
-    processes[rank].kill()
+    moment, rank = chance.choice(MOMENTS), chance.randrange(2)
+    ranks = start([scenario("endless", folder, TIMEOUT)] * 2)
+    for one, said in ((ranks[1 - rank], "joining"), (ranks[rank], moment)):
+        while one.stdout.readline().strip() != said:
+            if one.poll() is not None:
+                raise RuntimeError(one.stderr.read())
+    time.sleep(chance.uniform(0, 0.5))
+    ranks[rank].kill()
     killed = time.perf_counter()
-    other = wait([processes[1 - rank]])[0]
-    ended = time.perf_counter()
-    wait([processes[rank]])
-    lines = [line for line in other.err.splitlines() if line.startswith("rank ")]
-    return Kill(rank, moment, killed - started, ended - killed, other.status, lines[0] if lines else other.err[-300:])
+    other = wait([ranks[1 - rank]])[0]
+    seconds = time.perf_counter() - killed
+    wait([ranks[rank]])
+    errors = [line for line in other.err.splitlines() if line.startswith("rank ")]
+    return Kill(rank, moment, round(seconds, 2), other.status, errors[0] if errors else other.err[-300:])
 
 
 def main() -> int:
@@ -57,9 +59,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(times):
             kills.append(kill := kill_one(chance, Path(folder)))
-            print(
-                f"{kill.moment:<17} rank {kill.rank}  ended {kill.seconds_after:5.1f} s later: {kill.error}", flush=True
-            )
+            print(f"{kill.moment:<8} rank {kill.rank} {kill.seconds:6.2f} s later: {kill.error}", flush=True)
     record = {"about": __doc__.splitlines()[0], "timeout_s": TIMEOUT, "torch": torch.__version__}
     record |= {"machine": platform.machine(), "kills": [asdict(kill) for kill in kills]}
     RESULT.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -96,7 +96,7 @@ def test_a_rank_that_dies_ends_the_other_with_a_reason(seed, tmp_path):
     """`python -m tests.parallel.kill` does this 20 times."""
     kill = kill_one(random.Random(seed), tmp_path)
     assert kill.status == 1 and "has lost the others" in kill.error
-    assert kill.seconds_after < TIMEOUT + 30  # python itself ends, or begins, meanwhile
+    assert kill.seconds < 2 * TIMEOUT
 
 
 def test_what_the_launcher_does_is_said():

@@ -116,6 +116,7 @@ SCENARIOS = {work.__name__: work for work in (models, formats, save, reshard, re
 def main() -> int:
     scenario, folder, timeout = sys.argv[1:]
     torch.set_num_threads(1)
+    print("joining", flush=True)
     try:
         with processes(timeout=float(timeout)) as ranks:
             found = SCENARIOS[scenario](ranks, Path(folder))
