@@ -43,10 +43,10 @@ def names(requirements):
 
 
 def test_only_what_is_missing_or_too_old_is_installed():
-    assert names(colab.unsatisfied(REQUIREMENTS, IMAGE)) == ["tiktoken"]
-    assert names(colab.unsatisfied(REQUIREMENTS, IMAGE | {"transformers": "4.57.1", "tiktoken": "0.12.0"})) == [
-        "transformers"
-    ]
+    assert names(colab.unsatisfied(REQUIREMENTS, IMAGE)) == ["safetensors", "transformers", "tiktoken"]
+    newer = {"safetensors": "0.8.0", "transformers": "5.20.0"}
+    assert names(colab.unsatisfied(REQUIREMENTS, IMAGE | newer)) == ["tiktoken"]
+    assert names(colab.unsatisfied(REQUIREMENTS, IMAGE | newer | {"tiktoken": "0.12.0"})) == []
 
 
 def test_nothing_of_the_notebook_server_and_the_tests_is_asked_for():
@@ -63,7 +63,8 @@ def test_pip_is_told_to_keep_torch_and_numpy():
 
     colab.install(colab.unsatisfied(REQUIREMENTS, IMAGE), IMAGE, call)
     [(command, pins)] = seen
-    assert command[1:5] == ["-m", "pip", "install", "--quiet"] and command[5] == "tiktoken>=0.9"
+    assert command[1:5] == ["-m", "pip", "install", "--quiet"]
+    assert command[5:-2] == ["safetensors>=0.8", "transformers>=5.13", "tiktoken>=0.9"]
     assert pins == "torch==2.11.0+cu128\nnumpy==2.3.5\n"
 
 

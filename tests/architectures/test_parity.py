@@ -1,5 +1,6 @@
 """Our models compute what transformers' models compute."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from tests.tiny_models import (
     write_config,
 )
 
+#: Fewer where many versions are tried one after the other (tools/compatibility.py).
+EXAMPLES_A_FAMILY = int(os.environ.get("COURSE_EXAMPLES", "300"))
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
 
@@ -46,7 +49,7 @@ routes = one_of("live", "live", "live", "live", "as transformers writes it", "as
 
 
 @every_family
-@settings(max_examples=300)
+@settings(max_examples=EXAMPLES_A_FAMILY)
 @given(data=st.data(), seed=st.integers(0, 999), deviation=st.floats(0.05, 0.1))
 def test_logits_equal_those_of_transformers(family, data, seed, deviation):
     config = data.draw(CONFIGS[family])
