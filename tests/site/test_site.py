@@ -109,6 +109,16 @@ def test_text_can_be_read(site, window, kind):
     assert pale == []
 
 
+def test_films_play_where_they_are_rendered(site, window):
+    window.goto((site / "films.html").as_uri())
+    players = window.query_selector_all("video.film")
+    assert len(players) + window.locator(".absent", has_text="make animations").count() == 2
+    for player in players:
+        player.evaluate("async video => { video.muted = true; await video.play(); }")
+        window.wait_for_function("video => video.currentTime > 0.2 && video.videoWidth > 0", arg=player)
+        assert player.evaluate("video => video.textTracks.length") == 1
+
+
 def search(window, words):
     """Type into the search as a person does; the addresses of what is found."""
     window.set_viewport_size(DESKTOP)
