@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import manimpango
-from manim import Animation, FadeIn, FadeOut, Group, Mobject, Scene
+from manim import Animation, FadeIn, FadeOut, Group, LaggedStart, Mobject, Scene
 
 from course_helpers import palette
 
@@ -103,8 +103,9 @@ class Film(Scene):
             captions[-1].end = self.renderer.time
         captions.append(Caption(text, self.renderer.time))
         line = CAPTION.place(words(text, BODY, palette.MUTED, fit=CAPTION.width))
-        leave = [FadeOut(self.line, run_time=QUICK)] if self.line else []
-        self.play(*leave, FadeIn(line, run_time=QUICK), *animations)
+        # One after the other: two lines through each other cannot be read.
+        turn = [FadeOut(self.line)] if self.line else []
+        self.play(LaggedStart(*turn, FadeIn(line), lag_ratio=1, run_time=QUICK), *animations)
         self.line = line
 
     def rest(self, seconds: float) -> None:

@@ -70,11 +70,12 @@ class WeightLoadingPipeline(Film):
 
     def four_sources(self) -> None:
         """Four checkpoints of one model, each in its own shape; the same two things in all of them."""
-        self.section("four formats", "One trained model can lie on disk in four ways.", 0, clear=True)
         boxes = STAGE.columns(len(self.story.layouts), gap=44)
         self.folders = [pictures.Folder(layout, box) for layout, box in zip(self.story.layouts, boxes, strict=True)]
-        for shown in self.folders:
-            self.play(FadeIn(shown, shift=px(30) * UP), run_time=STEP)
+        come = [FadeIn(shown, shift=px(30) * UP, run_time=STEP) for shown in self.folders]
+        self.section("four formats", "One trained model can lie on disk in four ways.", 0, clear=True, first=come[:1])
+        for animation in come[1:]:
+            self.play(animation)
         # What they have in common: a nod from each part that holds names, then from each that holds numbers.
         self.say("Each holds the same: names with shapes, and numbers. Only the places differ.")
         for kind in ("of_names", "of_numbers"):
@@ -285,6 +286,7 @@ class WeightLoadingPipeline(Film):
 
     def recap(self) -> None:
         """The five stages in one picture: the poster."""
-        self.section("recap", "Five stages, and nothing is guessed in any of them.", len(self.stages), clear=True)
-        cards = recap(self.story, STAGE)
+        sentence, *cards = recap(self.story, STAGE)
+        told = "Five stages, and nothing is guessed in any of them."
+        self.section("recap", told, len(self.stages), clear=True, first=[FadeIn(sentence, run_time=STEP)])
         self.play(LaggedStart(*(FadeIn(card, shift=px(24) * UP) for card in cards), lag_ratio=0.35), run_time=2.4)
