@@ -1,6 +1,6 @@
 """The Markdown table of `parallel.py`, and the sentences around it: nothing in them but what was measured."""
 
-from course_helpers.parallelism.costs import cost_table
+from course_helpers.parallelism.costs import LARGE, cost_table
 
 HEAD = """# One model on several processes: bytes read and peaks
 
@@ -23,7 +23,8 @@ WAYS = """
 - get_slice: the same with `get_slice` of the safetensors library. It maps the file, so whole pages come into memory,
   and makes a new tensor of each part, which is then copied.
 - HuggingFaceStorageReader: the reader that torch.distributed.checkpoint has for such folders. It uses `get_slice`, and
-  checks neither names against a config nor the layout; it cannot turn, cut or stack what a layout has in another form.
+  closes each file before the next: as pages that are in memory at once are counted, what it read in all is up to twice
+  the figure, with two files. It checks nothing against config.json, and cannot turn, cut or stack tensors.
 
 {verdict}
 
@@ -40,7 +41,7 @@ def table(report: dict) -> str:
     machine = report["machine"]
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items() if version)
     known = machine | {"packages": packages, "gigabytes": report["bytes"] / 1e9, "bound": report["bound"]}
-    costs = cost_table(["Qwen/Qwen3-32B", "allenai/Olmo-3-1125-32B", "Qwen/Qwen3-30B-A3B"])
+    costs = cost_table(LARGE)
     rows = "\n".join(row(load) for load in report["loads"])
     return HEAD.format(**known) + rows + "\n" + WAYS.format(verdict=verdict(report), costs=costs)
 

@@ -22,7 +22,8 @@
 # - write OLMo 3's block, its QK-norm and its YaRN from nothing, and say where each differs from Llama and Qwen3;
 # - explain why YaRN belongs in some of the layers only, and show the damage when it goes into all;
 # - name the mistakes that load without an error, and those that even the loss hardly shows;
-# - work out what a 7B and a 32B take, on which machine they fit, and how they are spread over several.
+# - work out what a 7B and a 32B take, on which machine they fit, and how they are spread over several;
+# - run one model on two processes, each of which holds half of it.
 
 # %%
 from course_helpers.labs import lab_06_charts as charts
@@ -900,7 +901,7 @@ charts.per_device(title, rows, ceilings, stages)
 # Tensor parallel: an eighth of both, since all devices read at once; but it needs fast wires between them. A pipeline:
 # a little more memory (its fullest device has the embedding or the head beside its layers), and not a millisecond less.
 # It is content with a slow network, and keeps its devices busy only with several texts under way. Two 40 GB machines
-# hold the model either way. (The program and the activations come on top.) Here we only plan it.
+# hold the model either way. (The program and the activations come on top.)
 
 # %%
 counted_once = (
@@ -911,7 +912,75 @@ held = counted_once and only_the_right_one and spread["32B"] == [1, 2, 4, 8]
 validation_checkpoint("M9-LAB-06", "cut in two and summed, the block is the same", held)
 
 # %% [markdown]
-# ## 11 · The plan on one page
+# ## 11 · Two processes, really
+#
+# So far the devices were a list in one program. Now we start two programs. **torchrun**, torch's own launcher, gives each
+# a number, its **rank**, and an address where they meet; torch.distributed does the all-reduces. In a terminal, on this
+# machine or with one GPU a rank (`--device cuda`):
+#
+# ```
+# torchrun --nproc-per-node 2 -m course_helpers generate tiny-olmo3 --prompt "Once upon a time"
+# ```
+#
+# Who holds what is a table for each family, in `course_helpers/parallelism/plans.py`. OLMo 3's:
+
+# %%
+cut_plan = FAMILIES["olmo3"].parallel
+for module, style in cut_plan.items():
+    print(f"{module:<34}{style}")
+
+# %% [markdown]
+# Each row is what section 10 did by hand: rows, columns, and an exchange before the QK-norm. From such a table follows
+# what every rank holds, before there is a rank. And a rank **reads** only what it holds: of a matrix cut by rows, one
+# piece of the file; cut by columns, a piece of every row.
+#
+# **Predict, then run.** Two processes share the bundled model. Does each hold exactly half of the weights? Of the cache?
+# And is their text the one that a single process writes?
+
+# %%
+from course_helpers.labs.lab_06_ranks import on_ranks
+from course_helpers.parallelism.costs import rank_cost
+
+PROMPT, NEW = "Once upon a time", 24
+small = load_model("tiny-olmo3", torch.float32)
+tokenizer_small = load_tokenizer("tiny-olmo3")
+prompt, stops = tokenizer_small.encode(PROMPT), tokenizer_small.stop_ids
+alone = generate(small, [prompt], NEW, stop_ids=stops)[0]
+ranks = on_ranks(2, "tiny-olmo3", PROMPT, NEW)
+
+total, whole_cache = 4 * small.num_parameters(), small.make_cache(1, 1024).nbytes
+cost = rank_cost(small.config, 2, torch.float32)
+for rank in ranks:
+    weights, cache = rank["weights"] / total, rank["cache"] / whole_cache
+    print(f"rank {rank['rank']} holds {weights:.2%} of the weights, {cache:.2%} of the cache")
+print(f"by the plan: {cost.held:,} bytes, of them {cost.copied:,} copied")
+print(tokenizer_small.decode(ranks[0]["tokens"]))
+
+# %% [markdown]
+# Half, and a little: the post-norms are in both. The tokens are the same, in both ranks, because after each sum both
+# have the same numbers. On one machine's two cores this gains nothing: it costs a start, and over a hundred waits for each
+# token of a large model. It is worth it where one device **cannot hold** the model, and its wires are fast. By the same
+# plan, for the large ones:
+
+# %%
+from course_helpers.parallelism.costs import cost_table
+
+print(cost_table(["allenai/Olmo-3-1125-32B", "Qwen/Qwen3-30B-A3B"], ranks=(2, 4, 8)))
+
+# %% [markdown]
+# OLMo 3 waits for twice as many sums as a model without its QK-norm would: those of queries and of keys go separately
+# here, and the embedding's is counted, too. Qwen3-30B-A3B has 4 key/value heads: on 8 ranks, two share one, and both
+# keep its cache. The runbook has the recipes for 2, 4 and 8 GPUs, and for several machines.
+
+# %%
+as_planned = all(rank["weights"] == cost.held for rank in ranks)
+half_a_cache = all(2 * rank["cache"] == whole_cache for rank in ranks)
+same_tokens = all(rank["tokens"] == alone for rank in ranks)
+held = as_planned and half_a_cache and same_tokens
+validation_checkpoint("M9-LAB-06", "two processes share a model: as planned, same tokens", held)
+
+# %% [markdown]
+# ## 12 · The plan on one page
 #
 # What a plan should hold before anybody downloads 64 GB: every figure computed above. Write such a table for each model
 # that you mean to run, and keep it beside the run. And begin with the smallest size that does what you need: everything
@@ -965,9 +1034,11 @@ record_results(
 # - Weights follow from the parameters, the cache from key/value heads, layers and windows: a larger model can have the
 #   smaller cache.
 # - A norm over numbers that lie on several devices costs an exchange; without it, the model is wrong in silence.
+# - On several ranks, each reads and holds its part, and all write the same text. It is for models that one device cannot
+#   hold.
 #
 # **You can now** port an OLMo 3 and prove it right; plan a model's memory to the byte before you download it; say which
-# machine it needs; and lay it out over several.
+# machine it needs; and lay it out, and run it, over several.
 #
 # **Next:** M9-LAB-07 puts Llama and Qwen3 into the training loop of chapter 5.
 

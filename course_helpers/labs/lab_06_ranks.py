@@ -1,4 +1,4 @@
-"""M9-LAB-06's two processes: started from a notebook by torchrun, as in a terminal, and asked what each of them holds."""
+"""M9-LAB-06's two processes: started by torchrun, as in a terminal, and asked what each of them holds."""
 
 import json
 import os

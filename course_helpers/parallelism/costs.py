@@ -16,6 +16,10 @@ from ..sizes import on_meta
 from .apply import shares_of
 from .shares import shared_parts
 
+#: Styles whose outputs are added up over the ranks, and those that take a mean over them, of so many bytes a token.
+SUMMED = ("rows", "experts", "vocabulary")
+AVERAGED, AVERAGE = ("norm over query heads", "norm over key/value heads"), torch.float32.itemsize
+
 
 @dataclass(frozen=True)
 class RankCost:
@@ -27,7 +31,7 @@ class RankCost:
     copied: int  # bytes of what more than one rank holds: norms, routers, learned positions, some key/value heads
     cache_per_token: int  # bytes of keys and values for one more token of a short text
     sent_per_token: int  # bytes that each rank puts into sums over the ranks, for each token
-    sums: int  # how often all ranks wait for each other in one forward pass
+    sums: int  # how often ranks wait for a sum in one forward pass (and once more, for all logits)
 
     @property
     def held(self) -> int:
@@ -48,11 +52,13 @@ def rank_cost(config: ModelConfig, ranks: int, dtype: torch.dtype = torch.bfloat
         count = torch.Size(part.shape(parameter.shape) if part else parameter.shape).numel() * dtype.itemsize
         own = part is not None and shares[name].parts == ranks
         cut, copied = cut + own * count, copied + (not own) * count
-    adding = {share.module for share in shares.values() if share.style_name in ("rows", "experts", "vocabulary")}
+    adding = {share.module for share in shares.values() if share.style_name in SUMMED}
+    exchanging = {share.module for share in shares.values() if share.style_name in AVERAGED and share.parts > 1}
     cache = kv_cache_bytes(config, 1, dtype=dtype) // shared_parts(config, ranks)
-    sent = len(adding) * config.hidden_size * dtype.itemsize
+    sent = len(adding) * config.hidden_size * dtype.itemsize + len(exchanging) * AVERAGE
+    sums = len(adding) + len(exchanging)
     whole = model.num_parameters() * dtype.itemsize
-    return RankCost(ranks, whole, cut, copied, cache, sent if ranks > 1 else 0, len(adding) if ranks > 1 else 0)
+    return RankCost(ranks, whole, cut, copied, cache, sent * (ranks > 1), sums * (ranks > 1))
 
 
 HEAD = "| model | ranks | GiB in each | of it copied, MiB | cache KiB/token | sums a pass | KiB sent/token | load, s |"
@@ -71,12 +77,15 @@ def cost_table(models: Sequence[str], ranks: Sequence[int] = (1, 2, 4, 8), disk:
                 f"{(cost.copied if cost.ranks > 1 else 0) / 2**20:.1f}",
                 f"{cost.cache_per_token / 2**10:g}",
                 f"{cost.sums}",
-                f"{cost.sent_per_token / 2**10:g}",
+                f"{cost.sent_per_token / 2**10:.0f}",
                 f"{cost.load_seconds(disk):.0f}",
             ]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
+#: The released models of about 30 billion parameters, which most machines cannot hold.
+LARGE = ("Qwen/Qwen3-32B", "allenai/Olmo-3-1125-32B", "Qwen/Qwen3-30B-A3B")
+
 if __name__ == "__main__":
-    print(cost_table(["Qwen/Qwen3-32B", "allenai/Olmo-3-1125-32B", "Qwen/Qwen3-30B-A3B"]))
+    print(cost_table(LARGE))

@@ -45,31 +45,30 @@ STYLES: Mapping[str, Style] = {
 
 Plan = Mapping[str, str]
 
-LLAMA: Plan = {
+#: What every family of the course has.
+COMMON: Plan = {
     "token_embedding": "vocabulary",
-    "blocks.*.attention_norm": "copy",
     "blocks.*.attention.query": "query heads",
     "blocks.*.attention.key": "key/value heads",
     "blocks.*.attention.value": "key/value heads",
     "blocks.*.attention.output": "rows",
-    "blocks.*.feed_forward_norm": "copy",
-    "blocks.*.feed_forward.gate": "columns",
     "blocks.*.feed_forward.up": "columns",
     "blocks.*.feed_forward.down": "rows",
     "final_norm": "copy, before the head",
     "output_head": "head",
 }
-GPT2: Plan = LLAMA | {"position_embedding": "copy"}
+GATE: Plan = {"blocks.*.feed_forward.gate": "columns"}
+NORMS_BEFORE: Plan = {"blocks.*.attention_norm": "copy", "blocks.*.feed_forward_norm": "copy"}
+NORMS_AFTER: Plan = {"blocks.*.attention_post_norm": "copy", "blocks.*.feed_forward_post_norm": "copy"}
+
+GPT2: Plan = COMMON | NORMS_BEFORE | {"position_embedding": "copy"}
+LLAMA: Plan = COMMON | NORMS_BEFORE | GATE
 QWEN3: Plan = LLAMA | {"blocks.*.attention.query_norm": "copy", "blocks.*.attention.key_norm": "copy"}
 QWEN3_MOE: Plan = QWEN3 | {"blocks.*.feed_forward": "experts", "blocks.*.feed_forward.router": "copy"}
-POST_NORMS: Plan = {"blocks.*.attention_post_norm": "copy", "blocks.*.feed_forward_post_norm": "copy"}
-GEMMA3: Plan = QWEN3 | POST_NORMS
+GEMMA3: Plan = QWEN3 | NORMS_AFTER
 #: Its QK-norm takes one mean over all heads, so processes that have some of the heads must ask each other.
-OLMO3: Plan = (
-    LLAMA
-    | POST_NORMS
-    | {
-        "blocks.*.attention.query_norm": "norm over query heads",
-        "blocks.*.attention.key_norm": "norm over key/value heads",
-    }
-)
+QK_NORM_OVER_ALL: Plan = {
+    "blocks.*.attention.query_norm": "norm over query heads",
+    "blocks.*.attention.key_norm": "norm over key/value heads",
+}
+OLMO3: Plan = COMMON | NORMS_AFTER | GATE | QK_NORM_OVER_ALL

@@ -5,6 +5,7 @@ a rank that waits for a partner that will never come looks like a computer that 
 """
 
 import contextlib
+import inspect
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -96,7 +97,11 @@ def processes(device: str = "cpu", timeout: float = TIMEOUT) -> Iterator[Ranks]:
 
 def join(rank: int, size: int, device: str, timeout: float) -> Ranks:
     """Meet the other ranks at the address that the launcher gave."""
+    from torch.distributed.tensor import distribute_tensor  # a second to import: for those only who need it
+
     kind = torch.device(device).type
+    if "src_data_rank" not in inspect.signature(distribute_tensor).parameters:
+        raise ValueError(f"several processes need torch 2.7 or newer, and this is {torch.__version__}")
     if kind not in BACKENDS:
         raise ValueError(f"several processes can share a model on {' or '.join(BACKENDS)}, not on {device!r}")
     place = torch.device(kind, int(os.environ.get("LOCAL_RANK", rank))) if kind == "cuda" else torch.device(kind)

@@ -5,6 +5,7 @@ import torch
 
 from course_helpers import generate, load_model
 from course_helpers.parallelism.apply import shares_of
+from course_helpers.parallelism.costs import rank_cost
 from tests.parallel.launch import work
 from tests.parallel.work import TINY, prompt_ids
 
@@ -51,6 +52,17 @@ def test_the_large_matrices_are_shared_out(ranks, whole, name):
     for found in ranks:
         held = sum(values.nbytes for values in found[name]["parts"].values())
         assert held == pytest.approx(total / size + copied)
+
+
+@each
+def test_what_it_costs_is_what_the_formulas_say(ranks, whole, name):
+    """Bytes held by the first rank, by all of them less than that or as much; and every sum over the ranks."""
+    cost = rank_cost(whole[name].config, len(ranks), torch.float32)
+    held = [sum(values.nbytes for values in found[name]["parts"].values()) for found in ranks]
+    assert held[0] == max(held) == cost.held
+    assert all(found[name]["sums"] == cost.sums for found in ranks)
+    one = whole[name].make_cache(1, 1, torch.float32)
+    assert cost.cache_per_token == one.nbytes // min(whole[name].config.num_key_value_heads, len(ranks))
 
 
 @each

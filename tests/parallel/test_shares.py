@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import pytest
 import torch
@@ -113,6 +114,20 @@ def test_a_family_from_outside_without_a_plan_is_refused_and_with_one_is_cut(mon
         shares_of(model, 2)
     monkeypatch.setitem(FAMILIES, "qwen2", QWEN2)
     assert shares_of(model, 2)["blocks.0.attention.query.bias"].cut((896,), 1, 2) == Cut(0, 448, 896)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_no_row_is_for_nothing(name):
+    """A row that leads to no parameter is one that nobody checks. Heads of their own and dense layers count."""
+    family = FAMILIES[name]
+    modules = set()
+    for config in family.presets.values():
+        for varied in (config, dataclasses.replace(config, tie_word_embeddings=False)):
+            if hasattr(varied, "mlp_only_layers"):
+                varied = dataclasses.replace(varied, mlp_only_layers=(1,))
+            shares = shares_of(on_meta(family.model, varied), 1)
+            modules |= {re.sub(r"\.\d+\.", ".*.", share.module) for share in shares.values()}
+    assert modules == family.parallel.keys()
 
 
 def test_every_style_has_its_maker_and_every_row_its_style():

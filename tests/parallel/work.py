@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.tensor.debug import CommDebugMode
 
 from course_helpers import FAMILIES, CheckpointError, generate
 from course_helpers.architectures.base import LanguageModel
@@ -32,7 +33,8 @@ def models(ranks: Ranks, folder: Path) -> dict[str, Any]:
         model, ids = load_parallel(name, ranks, torch.float32), prompt_ids()
         rows = [ids[0, :20].tolist(), ids[1, :7].tolist()]
         with torch.no_grad():
-            logits = model(ids)
+            with CommDebugMode() as sent:
+                logits = model(ids)
             hidden = model(ids, hidden_states=True)
         found[name] = {
             "parts": parts(model),
@@ -42,6 +44,7 @@ def models(ranks: Ranks, folder: Path) -> dict[str, Any]:
             "uncached": generate(model, rows, 2, use_cache=False),
             "sampled": generate(model, rows, 3, temperature=2.0),
             "cache": model.make_cache(1, 100).nbytes,
+            "sums": sent.get_comm_counts().get(torch.ops.c10d_functional.all_reduce, 0),
             "report": str(model.load_report),
         }
     return found
