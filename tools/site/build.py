@@ -5,6 +5,10 @@ import os
 import tempfile
 from pathlib import Path
 
+from mkdocs.commands.build import build as build_site
+from mkdocs.config import load_config
+from mkdocs.plugins import BasePlugin
+
 from course_helpers.labs.order import find_labs
 
 from . import documents, home, look, notebooks, reference, show
@@ -12,7 +16,7 @@ from .stage import ROOT, Stage
 
 CONFIG = ROOT / "site" / "mkdocs.yml"
 OUTPUT = ROOT / "site" / "build"
-LABS_IN_NAV = "Labs"  # the entry of the navigation that the labs' pages are put under
+Entries = dict[str, dict[str, str]]  # part of the navigation -> title -> page
 
 
 def build(output: Path = OUTPUT, pictures: bool = True) -> list[str]:
@@ -21,14 +25,14 @@ def build(output: Path = OUTPUT, pictures: bool = True) -> list[str]:
     with tempfile.TemporaryDirectory(suffix=".tmp", dir=output.parent) as folder:
         pages, made = Path(folder) / "pages", Path(folder) / "made"
         pages.mkdir()
-        stage, labs = write_pages(pages, pictures)
-        _mkdocs(pages, made, labs)
+        stage, entries = write_pages(pages, pictures)
+        _mkdocs(pages, made, stage, entries)
         _exchange(made, output)
     return stage.missing
 
 
-def write_pages(folder: Path, pictures: bool) -> tuple[Stage, dict[str, str]]:
-    """Everything that MkDocs reads; also the labs for the navigation, name to page."""
+def write_pages(folder: Path, pictures: bool) -> tuple[Stage, Entries]:
+    """Everything that MkDocs reads; also what the navigation gets, name to page, below Labs and Results."""
     labs = find_labs(ROOT / "notebooks")
     stage = Stage(folder, labs={lab.source.stem: lab.id for lab in labs})
     look.write_look(stage)
@@ -37,32 +41,41 @@ def write_pages(folder: Path, pictures: bool) -> tuple[Stage, dict[str, str]]:
     films = show.write_films(stage, deck.slides)
     home.write_home(stage, summaries, deck, films)
     documents.write_labs_index(stage, home.lab_cards("labs/index.html", summaries))
-    documents.write_run(stage, summaries)
-    documents.write_documents(stage)
+    measured = documents.write_documents(stage)
+    documents.write_run(stage, summaries, measured)
     documents.write_plans(stage, deck.slides)
     reference.write_reference(stage)
     documents.write_sources(stage)
-    return stage, {_short(lab): lab.page.replace(".html", ".md") for lab in summaries}
+    return stage, {"Labs": {_short(lab): lab.page for lab in summaries}, "Results": measured}
 
 
 def _short(lab: notebooks.Summary) -> str:
     return f"{lab.id.removeprefix('M9-')} · {lab.title}"
 
 
-def _mkdocs(pages: Path, made: Path, labs: dict[str, str]) -> None:
-    from mkdocs.commands.build import build as build_site
-    from mkdocs.config import load_config
-
+def _mkdocs(pages: Path, made: Path, stage: Stage, entries: Entries) -> None:
     logging.getLogger("mkdocs").setLevel(logging.WARNING)
     config = load_config(str(CONFIG), docs_dir=str(pages), site_dir=str(made))
     for entry in config.nav:
-        if LABS_IN_NAV in entry:
-            entry[LABS_IN_NAV] += [{name: page} for name, page in labs.items()]
+        for part in entries.keys() & entry.keys():
+            entry[part] += [{title: page.replace(".html", ".md")} for title, page in entries[part].items()]
+    config.plugins["whole"] = _Whole(stage)
     config.plugins.on_startup(command="build", dirty=False)
     try:
         build_site(config)
     finally:
         config.plugins.on_shutdown()
+
+
+class _Whole(BasePlugin):
+    """Puts back what was kept aside, before the search reads the page."""
+
+    def __init__(self, stage: Stage):
+        super().__init__()
+        self.stage = stage
+
+    def on_page_content(self, html: str, **_: object) -> str:
+        return self.stage.whole(html)
 
 
 def _exchange(made: Path, output: Path) -> None:

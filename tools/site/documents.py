@@ -12,7 +12,7 @@ from tools import teaching
 
 from . import markdown
 from .notebooks import Summary
-from .stage import PAGES, Stage, href, source_page
+from .stage import PAGES, Stage, href, result_page, source_page
 
 LANGUAGES = {
     ".py": "python",
@@ -27,12 +27,18 @@ LARGEST_SOURCE = 200_000  # characters; a larger file is named, not shown
 HIDDEN = "\n  exclude: true"  # of the search: what is found there is found in the labs and the reference
 
 
-def write_documents(stage: Stage) -> None:
-    """README, runbook, contributing, how to present, and the tables of the benchmarks."""
+def write_documents(stage: Stage) -> dict[str, str]:
+    """README, runbook and the like, and all tables of measurements; returns the latter's titles and pages."""
     for name, place in PAGES.items():
-        path = stage.root / name
-        if path.is_file():
+        if (stage.root / name).is_file():
             stage.page(place, document(stage, name, place))
+    measured = {}
+    for name in stage.measured():
+        place = result_page(name)
+        text = document(stage, name, place)
+        stage.page(place, text)
+        measured[text.partition("\n")[0].removeprefix("# ")] = place
+    return measured
 
 
 def write_plans(stage: Stage, slides: list[Slide]) -> None:
@@ -67,7 +73,8 @@ def _source(name: str, path: Path) -> str:
     text = path.read_text(encoding="utf-8", errors="replace")
     if len(text) > LARGEST_SOURCE:
         return f"# `{path.name}`\n\n`{name}` has {len(text):,} characters: open it in the repository.\n"
-    return f"# `{path.name}`\n\n`{name}`\n\n{markdown.code(text, LANGUAGES.get(path.suffix, 'text'))}\n"
+    coloured = markdown.code(text, LANGUAGES.get(path.suffix, "text"))
+    return f"# `{path.name}`\n\n`{name}`\n\n{markdown.raw(coloured)}\n"
 
 
 def _folder(stage: Stage, name: str, place: str) -> str:
@@ -100,7 +107,7 @@ def write_labs_index(stage: Stage, cards: str) -> None:
     stage.page("labs/index.html", text)
 
 
-def write_run(stage: Stage, labs: list[Summary]) -> None:
+def write_run(stage: Stage, labs: list[Summary], measured: dict[str, str]) -> None:
     """What every lab has shown in the last complete run, from results/run.json."""
     record = json.loads((stage.root / "results" / "run.json").read_text(encoding="utf-8"))
     pages = {lab.id: lab for lab in labs}
@@ -108,13 +115,16 @@ def write_run(stage: Stage, labs: list[Summary]) -> None:
     points = sum(len(outcome["checkpoints"]) for outcome in record["labs"])
     passed = sum(point["passed"] for outcome in record["labs"] for point in outcome["checkpoints"])
     origin = record["provenance"]
+    tables = [
+        f"[{title}]({href('results/index.html', place.replace('.html', '.md'))})" for title, place in measured.items()
+    ]
     versions = ", ".join(f"{name} {version}" for name, version in origin["packages"].items())
     text = (
         f"# What was measured\n\n**{passed} of {points} validation checkpoints held** when the labs last ran from "
         f"first to last: {record['seconds'] / 60:.1f} minutes, {origin['date'][:10]}, {origin['cpu']}, "
         f"{origin['cores']} cores, Python {origin['python']}, {versions}.\n\n"
-        "Beside other libraries: [loading](loading.md), and what is [planned against what is measured](planning.md). "
-        "The figures of the deck and of the labs come from these files, and say so.\n\n## Lab by lab\n\n"
+        f"More tables: {', '.join(tables)}. The figures of the deck and of the labs come from the same records, and "
+        "say so.\n\n## Lab by lab\n\n"
         f'<div class="wide"><table><thead><tr><th>Lab</th>'
         f"<th>Validation checkpoints</th><th>Seconds</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>\n"
     )

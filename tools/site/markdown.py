@@ -19,8 +19,8 @@ from pygments.util import ClassNotFound
 Resolve = Callable[[str], str | None]
 
 
-def page_text(markdown: str, resolve: Resolve = lambda target: target, deeper: int = 0) -> str:
-    """Text for a page: headings as Markdown, `deeper` levels down, the rest as blocks of HTML."""
+def page_text(markdown: str, resolve: Resolve = lambda target: target) -> str:
+    """Text for a page: headings as Markdown, the rest as blocks of HTML."""
     reader = _reader()
     tokens = reader.parse(markdown)
     parts, block, environment = [], [], {}
@@ -28,16 +28,20 @@ def page_text(markdown: str, resolve: Resolve = lambda target: target, deeper: i
     while place < len(tokens):
         token = tokens[place]
         if token.type == "heading_open" and token.level == 0:
-            parts += [_block(reader, block, environment, resolve)]
-            level = min(6, int(token.tag[1]) + deeper)
-            parts += [f"{'#' * level} {_escaped(tokens[place + 1].content)}"]
+            parts += [raw(_block(reader, block, environment, resolve))]
+            parts += [f"{'#' * int(token.tag[1])} {_escaped(tokens[place + 1].content)}"]
             block = []
             place += 3
             continue
         block.append(token)
         place += 1
-    parts += [_block(reader, block, environment, resolve)]
+    parts += [raw(_block(reader, block, environment, resolve))]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def raw(block: str) -> str:
+    """HTML that MkDocs need not read: `Stage.page` keeps it aside, and it is put back when the page is made."""
+    return f"<!--raw-->{block}<!--/raw-->" if block else ""
 
 
 def html(markdown: str, resolve: Resolve = lambda target: target) -> str:

@@ -90,7 +90,7 @@ class _Writer:
         if "solution" in kinds:
             return _folded("Solution", body)
         label = '<p class="label">Exercise: your code goes here</p>' if "exercise" in kinds else ""
-        return f'<div class="cell{" exercise" if label else ""}">{label}{body}</div>'
+        return markdown.raw(f'<div class="cell{" exercise" if label else ""}">{label}{body}</div>')
 
     def resolve(self, target: str) -> str | None:
         return self.stage.link(self.page, self.document, target)
@@ -136,4 +136,4 @@ def _checkpoint(data: dict) -> str:
 
 
 def _folded(title: str, body: str) -> str:
-    return f'<details class="solution"><summary>{title}</summary>\n{body}\n</details>'
+    return markdown.raw(f'<details class="solution"><summary>{title}</summary>\n{body}\n</details>')

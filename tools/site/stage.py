@@ -1,6 +1,7 @@
 """The pages of the site before MkDocs sees them, and the one place that knows where a file of the repository went."""
 
 import posixpath
+import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -14,10 +15,10 @@ PAGES = {
     "runbook.md": "runbook.html",
     "environments.md": "environments.html",
     "slides/README.md": "present.html",
-    "benchmarks/results/loading.md": "results/loading.html",
-    "benchmarks/results/planning.md": "results/planning.html",
     "notebooks": "labs/index.html",
 }
+RAW, KEPT = re.compile(r"<!--raw-->(.*?)<!--/raw-->", re.DOTALL), re.compile(r'<div data-block="(\d+)"></div>')
+RESULTS = "benchmarks/results"
 MEDIA = {".png", ".gif", ".mp4", ".svg", ".vtt", ".pdf", ".pptx"}
 
 
@@ -35,12 +36,22 @@ class Stage:
     labs: dict[str, str] = field(default_factory=dict)  # file name without ending -> lab id
     linked: list[str] = field(default_factory=list)  # files that a page links to and that still need a page
     missing: list[str] = field(default_factory=list)  # what was linked and is not there
+    blocks: list[str] = field(default_factory=list)  # HTML that was kept aside, see markdown.raw
 
     def page(self, place: str, text: str, **front: object) -> None:
         """Write a page; `front` is its front matter."""
         lines = [f"{name}: {value}" for name, value in front.items()]
         head = "---\n" + "\n".join(lines) + "\n---\n\n" if lines else ""
+        text = RAW.sub(self._kept, text)
         self._target(place).with_suffix(".md").write_text(head + text, encoding="utf-8")
+
+    def _kept(self, found: re.Match) -> str:
+        self.blocks.append(found[1])
+        return f'<div data-block="{len(self.blocks) - 1}"></div>'
+
+    def whole(self, content: str) -> str:
+        """A page's HTML with what was kept aside."""
+        return KEPT.sub(lambda found: self.blocks[int(found[1])], content)
 
     def write(self, place: str, content: bytes | str) -> None:
         """Write a file that is not a page."""
@@ -70,10 +81,16 @@ class Stage:
             return None
         return href(page, place) + (f"#{anchor}" if anchor else "")
 
+    def measured(self) -> list[str]:
+        """The tables of measurements: each gets a page among the results."""
+        return sorted(path.relative_to(self.root).as_posix() for path in (self.root / RESULTS).glob("*.md"))
+
     def _place(self, name: str) -> str | None:
         stem = PurePosixPath(name).stem
         if name in PAGES:
             return PAGES[name]
+        if name in self.measured():
+            return result_page(name)
         if name.startswith("notebooks/") and stem in self.labs:
             return lab_page(self.labs[stem])
         path = self.root / name
@@ -84,6 +101,11 @@ class Stage:
         if name not in self.linked:
             self.linked.append(name)
         return source_page(name)
+
+
+def result_page(name: str) -> str:
+    """The page of a table of measurements."""
+    return f"results/{PurePosixPath(name).stem}.html"
 
 
 def source_page(name: str) -> str:
