@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from ..errors import CheckpointError, RankError
 
-#: What a launcher (torchrun, or any other) tells each process, and what can be done when it did not.
+#: What a launcher (torchrun, or any other) tells each process.
 ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 #: Seconds after which a rank that does not answer is given up. One that died is noticed at once.
 TIMEOUT = 600.0
@@ -86,7 +86,9 @@ def processes(device: str = "cpu", timeout: float = TIMEOUT) -> Iterator[Ranks]:
 
     Raises RankError, and ends every rank, when one of them dies or does not answer within `timeout` seconds.
     """
-    rank, size = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
+    if not is_launched():
+        raise ValueError(f"start this with torchrun, which says to each process where the others are: {ENVIRONMENT}")
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     with stopped_by_launcher(rank), lost(rank, size, timeout):
         ranks = join(rank, size, device, timeout)
         try:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from course_helpers import RankError
-from course_helpers.parallelism.ranks import stopped_by_launcher
+from course_helpers.parallelism.ranks import processes, stopped_by_launcher
 from tests.bundled import FOLDERS
 from tests.parallel.kill import TIMEOUT, kill_one
 from tests.parallel.launch import scenario, start, wait, work
@@ -105,3 +105,9 @@ def test_what_the_launcher_does_is_said():
     with pytest.raises(RankError, match="rank 3 was told to stop"), stopped_by_launcher(3):
         os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_without_a_launcher_nobody_waits(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(ValueError, match="start this with torchrun"), processes():
+        pytest.fail("there is nobody to share with")
