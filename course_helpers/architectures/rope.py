@@ -110,6 +110,13 @@ class RopeParameters:
         return KINDS[self.rope_type](self, frequencies, head_dim)
 
 
+def _sets(nested: Any) -> Any:
+    """`rope_parameters` without what early releases of transformers 5 leave beside two whole sets, saying nothing."""
+    silent = ("rope_type", "default"), ("rope_theta", None)
+    complete = isinstance(nested, Mapping) and {FULL, SLIDING} <= nested.keys()
+    return {name: value for name, value in nested.items() if (name, value) not in silent} if complete else nested
+
+
 def layered_from_hf(
     data: Mapping[str, Any], theta_fields: Mapping[str, str | None], usual_theta: Mapping[str, float]
 ) -> dict[str, RopeParameters]:
@@ -121,7 +128,7 @@ def layered_from_hf(
     is what all released models of the family have; it is assumed, with a CourseWarning, where config.json ought to
     say it and does not. Raises ConfigError.
     """
-    nested, scaling = data.get("rope_parameters") or {}, data.get("rope_scaling") or {}
+    nested, scaling = _sets(data.get("rope_parameters") or {}), data.get("rope_scaling") or {}
     if not isinstance(nested, Mapping) or not {FULL, SLIDING}.issuperset(nested):
         raise unsupported("rope_parameters", nested, f"an object with {FULL!r} and {SLIDING!r}")
     for part in (scaling, *nested.values()):

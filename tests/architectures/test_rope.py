@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from course_helpers import FAMILIES, CourseWarning
 from course_helpers.architectures.config import FULL, SLIDING, ModelConfig
 from course_helpers.architectures.rope import RopeParameters, RotaryEmbedding, apply_rotary
+from course_helpers.errors import ConfigError
 from course_helpers.families import family_of
 from tests.tiny_models import CONFIGS, EXAMPLES, Data, ours, rope_parameters
 
@@ -222,6 +223,19 @@ def test_the_newer_form_scales_whatever_it_says(family, scaling):
     check_every_table(family, data)
     config = FAMILIES[family].config.from_hf(data)
     assert config.rope(FULL) == RopeParameters(rope_theta=7e5) and config.rope(SLIDING) == RopeParameters(**sliding)
+
+
+@every_layered_family
+def test_what_early_releases_leave_beside_the_sets_says_nothing_and_what_does_is_refused(family):
+    sets = {FULL: YARN | {"rope_theta": 7e5}, SLIDING: {"rope_type": "default", "rope_theta": 3e4}}
+    left = {"rope_type": "default", "rope_theta": None}
+    check_every_table(family, with_rope(family, rope_parameters=sets | left))
+    read = FAMILIES[family].config.from_hf
+    config = read(with_rope(family, rope_parameters=sets | left))
+    assert config == read(with_rope(family, rope_parameters=sets))
+    for said in ({"rope_type": "yarn"}, {"rope_theta": 1e4}, {"factor": None}):
+        with pytest.raises(ConfigError, match="rope_parameters"):
+            read(with_rope(family, rope_parameters=sets | left | said))
 
 
 @every_layered_family
