@@ -30,8 +30,8 @@ WAYS = """
 
 ## What it comes to at 30 billion parameters
 
-Counted, not measured: bfloat16, all ranks on one disk of 2 GB/s; by `course_helpers.parallelism.costs`, whose bytes are
-those of the table above to the byte.
+Counted, not measured: bfloat16, all ranks on one disk of 2 GB/s, wires of 12.5 GB/s; by
+`course_helpers.parallelism.costs`, whose bytes are those of the table above to the byte.
 
 {costs}
 """

@@ -42,6 +42,11 @@ class RankCost:
         """Seconds to read it, at `disk` bytes a second, which so many ranks share; all of them, unless told."""
         return self.held * (ranks_on_a_disk or self.ranks) / disk
 
+    def wire_seconds(self, network: float) -> float:
+        """Seconds a token that the sums take at least on wires of `network` bytes a second: in a ring of N ranks, each
+        sends every number 2 (N - 1) / N times. The waits themselves come on top, and are more for few tokens."""
+        return self.sent_per_token * 2 * (self.ranks - 1) / self.ranks / network
+
 
 def rank_cost(config: ModelConfig, ranks: int, dtype: torch.dtype = torch.bfloat16) -> RankCost:
     """What each of so many ranks holds and does. Raises CheckpointError if the model cannot be cut into so many."""
@@ -61,13 +66,19 @@ def rank_cost(config: ModelConfig, ranks: int, dtype: torch.dtype = torch.bfloat
     return RankCost(ranks, whole, cut, copied, cache, sent * (ranks > 1), sums * (ranks > 1))
 
 
-HEAD = "| model | ranks | GiB in each | of it copied, MiB | cache KiB/token | sums a pass | KiB sent/token | load, s |"
+HEAD = (
+    "| model | ranks | GiB in each | of it copied, MiB | cache KiB/token | sums a pass | KiB summed/token "
+    "| on the wire, ms | load, s |"
+)
 
 
-def cost_table(models: Sequence[str], ranks: Sequence[int] = (1, 2, 4, 8), disk: float = 2e9) -> str:
-    """A Markdown table of released models in bfloat16, by hub id. `disk`: bytes a second that all ranks share."""
+def cost_table(
+    models: Sequence[str], ranks: Sequence[int] = (1, 2, 4, 8), disk: float = 2e9, network: float = 12.5e9
+) -> str:
+    """A Markdown table of released models in bfloat16, by hub id. `disk`: bytes a second that all ranks share;
+    `network`: bytes a second that each rank can send (12.5e9: 100 Gbit/s)."""
     presets = {hub_id: config for family in FAMILIES.values() for hub_id, config in family.presets.items()}
-    lines = [HEAD, "|---|---|---|---|---|---|---|---|"]
+    lines = [HEAD, "|" + "---|" * (HEAD.count("|") - 1)]
     for hub_id in models:
         for cost in (rank_cost(presets[hub_id], count) for count in ranks):
             cells = [
@@ -78,6 +89,7 @@ def cost_table(models: Sequence[str], ranks: Sequence[int] = (1, 2, 4, 8), disk:
                 f"{cost.cache_per_token / 2**10:g}",
                 f"{cost.sums}",
                 f"{cost.sent_per_token / 2**10:.0f}",
+                f"{1e3 * cost.wire_seconds(network):.2f}",
                 f"{cost.load_seconds(disk):.0f}",
             ]
             lines.append(f"| {' | '.join(cells)} |")

@@ -48,6 +48,12 @@ def test_the_disk_is_shared_or_not():
     assert cost.load_seconds(2e9) == pytest.approx(cost.whole / 2e9, rel=1e-3)
 
 
+def test_a_ring_sends_every_number_almost_twice():
+    cost = rank_cost(PRESETS["Qwen/Qwen3-32B"], 4)
+    assert cost.wire_seconds(1e9) == pytest.approx(1.5 * 129 * 5120 * 2 / 1e9)
+    assert rank_cost(PRESETS["Qwen/Qwen3-32B"], 1).wire_seconds(1e9) == 0
+
+
 def test_the_runbook_has_the_table_as_it_is_computed():
     _, _, rest = (ROOT / "runbook.md").read_text(encoding="utf-8").partition("<!-- costs -->\n")
     assert rest.startswith(cost_table(LARGE) + "\n<!-- end of costs -->")
@@ -69,7 +75,7 @@ def test_the_record_of_kills_is_complete():
     assert len(record["kills"]) == 20 and {kill["moment"] for kill in record["kills"]} == set(MOMENTS)
     for kill in record["kills"]:
         assert kill["status"] == 1 and "has lost the others" in kill["error"]
-        assert kill["seconds"] < 2 * record["timeout_s"]
+        assert kill["seconds"] < 3 * record["timeout_s"]  # up to two waits while joining, and python's own end
 
 
 def test_other_types_weigh_what_they_weigh():

@@ -96,7 +96,7 @@ def test_a_rank_that_dies_ends_the_other_with_a_reason(seed, tmp_path):
     """`python -m tests.parallel.kill` does this 20 times."""
     kill = kill_one(random.Random(seed), tmp_path)
     assert kill.status == 1 and "has lost the others" in kill.error
-    assert kill.seconds < 2 * TIMEOUT
+    assert kill.seconds < 3 * TIMEOUT  # up to two waits while joining, and python's own end
 
 
 def test_what_the_launcher_does_is_said():
