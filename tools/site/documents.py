@@ -104,7 +104,7 @@ def write_labs_index(stage: Stage, cards: str) -> None:
         "executed: text, code, outputs and figures. To work in one, take the learner's copy, which has neither "
         f"solutions nor outputs: `make learner`, then `make lab`.\n\n{cards}\n"
     )
-    stage.page("labs/index.html", text)
+    stage.page("labs/index.html", text, hide="[toc]")
 
 
 def write_run(stage: Stage, labs: list[Summary], measured: dict[str, str]) -> None:

@@ -52,7 +52,7 @@ def write_deck(stage: Stage, pictures: bool) -> Deck:
         shown = Deck(slides, None, {}, str(error).splitlines()[-1])
     else:
         shown = Deck(slides, DECK, _pictures(stage, slides) if pictures else {})
-    stage.page("deck.html", _deck_page(stage, shown))
+    stage.page("deck.html", _deck_page(stage, shown), hide="[toc]")
     return shown
 
 
@@ -102,11 +102,15 @@ def slide_card(from_page: str, shown: Deck, slide: deck.Slide) -> str:
         if picture
         else ""
     )
-    title = f"{slide.number} · {escape(slide.title.replace(' - ', ' – '))}"
+    title = f"{slide.number} · {escape(_title(slide))}"
     if shown.page:
         title = f'<a href="{href(from_page, shown.page)}#/{slide.id}">{title}</a>'
     body = f"<strong>{title}</strong><span>{escape(slide.claim)}</span><small>{slide.minutes:g} min</small>"
     return f'<li class="card">{drawn}<div>{body}</div></li>'
+
+
+def _title(slide: deck.Slide) -> str:
+    return slide.title.replace(" - ", " – ")  # as the slide itself is set
 
 
 def write_films(stage: Stage, slides: list[deck.Slide]) -> list[Film]:
@@ -126,11 +130,11 @@ def _film(stage: Stage, slide: deck.Slide) -> Film:
     try:
         files = films.find(slide.sections["Animation Asset"])
     except FileNotFoundError:
-        return Film(slide.title, slide.alt, slide.number)
+        return Film(_title(slide), slide.alt, slide.number)
     copied = [stage.copy(path, f"films/{path.name}") for path in (files.video, files.poster, files.captions)]
     transcript = files.video.with_name(f"{files.video.stem}-transcript.md")
     if not transcript.is_file():
-        return Film(slide.title, slide.alt, slide.number, *copied)
+        return Film(_title(slide), slide.alt, slide.number, *copied)
     title = transcript.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
     return Film(title, slide.alt, slide.number, *copied, transcript)
 
