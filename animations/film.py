@@ -37,8 +37,8 @@ class Section:
     start: float
     end: float = 0.0
     captions: list[Caption] = field(default_factory=list)
-    #: Which of the film's stages it belongs to: the one lit on the rail. None before the first.
-    stage: int | None = None
+    #: When (seconds of the film) which stage is lit on the rail: the one lit already, and those that follow.
+    stages: list[tuple[float, int]] = field(default_factory=list)
 
 
 class Film(Scene):
@@ -88,12 +88,17 @@ class Film(Scene):
         if self.sections:
             self.end_section()
         self.next_section(name)
-        lit = self.sections[-1].stage if stage is None and self.sections else stage
-        self.sections.append(Section(name, self.renderer.time, stage=lit))
-        animations = [] if stage is None else self.rail.go(stage)
+        lit = [stage for section in self.sections for _, stage in section.stages][-1:]
+        self.sections.append(Section(name, now := self.renderer.time, stages=[(now, stage) for stage in lit]))
+        animations = [] if stage is None else self.go(stage)
         if stage is not None and self.rail not in self.mobjects:
             animations = [FadeIn(self.rail)]
         self.say(caption, *animations, *(self.leave(*keep) if clear else []), *first)
+
+    def go(self, stage: int) -> list[Animation]:
+        """The animations that light a stage on the rail; the section notes when."""
+        self.sections[-1].stages.append((self.renderer.time, stage))
+        return self.rail.go(stage)
 
     def say(self, text: str, *animations) -> None:
         """Show another caption. Other animations may run at the same time."""

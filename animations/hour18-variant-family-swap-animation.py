@@ -194,7 +194,7 @@ class VariantFamilySwap(Film):
         # What does not move is drawn once if it lies behind all that moves.
         self.bring_to_back(*(part for cell in self.cells.values() for part in cell.mobjects if part in self.mobjects))
         others = [station.rest() for number, station in enumerate(self.stations) if number != stage]
-        return [*self.rail.go(stage), self.stations[stage].light(), *others]
+        return [*self.go(stage), self.stations[stage].light(), *others]
 
     def workflow(self) -> list[Mobject]:
         """What stays on the screen all the time."""

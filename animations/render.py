@@ -94,7 +94,7 @@ def outline(sections: list[Section]) -> list[dict[str, object]]:
             "file": f"{number:02}-{slug(section.name)}.mp4",
             "start": round(section.start, 3),
             "seconds": round(section.end - section.start, 3),
-            "stage": section.stage,
+            "stages": [[round(start, 3), stage] for start, stage in section.stages],
             "captions": [caption.text for caption in section.captions],
         }
         for number, section in enumerate(sections, 1)
@@ -119,9 +119,11 @@ def render(
     output: Path = BUILD,
     loop: bool = False,
     watchers: Sequence[Watcher] = (),
+    parts: bool = True,
 ) -> Path:
     """Render one film with everything that belongs to it; return the path of the MP4. `poster`: its width, 0 for none.
-    `loop`: also the short loop for the README. `watchers` are the film's (see `Film`)."""
+    `loop`: also the short loop for the README. `watchers` are the film's (see `Film`). `parts`: also each section as a
+    film of its own."""
     output.mkdir(parents=True, exist_ok=True)
     stem, witness = FILMS[name].stem, Witness(name)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=output) as draft_name:
@@ -139,7 +141,8 @@ def render(
             start, end = film.loop_span()
             write_loop(draft / "film.mp4", draft / "film.gif", start, end)
             os.replace(draft / "film.gif", PREVIEWS / f"{stem}.gif")
-        put_sections(draft / "sections", output / "sections" / stem, draft / "old")
+        if parts:
+            put_sections(draft / "sections", output / "sections" / stem, draft / "old")
         for source, ending in made.items():
             os.replace(draft / source, output / f"{stem}{ending}")
     return output / f"{stem}.mp4"
@@ -161,10 +164,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--poster", type=int, default=7680, metavar="WIDTH", help="0: none")
     parser.add_argument("--output", type=Path, default=BUILD, metavar="FOLDER")
     parser.add_argument("--loop", action="store_true", help="renew the loop of the README, too")
+    parser.add_argument("--previews", action="store_true", help="renew what is committed: 720p, small poster, loop")
     options = parser.parse_args(arguments)
     for name in FILMS if options.film == "all" else [options.film]:
-        path = render(name, options.quality, options.poster, options.output, options.loop)
-        print(path)
+        if options.previews:
+            print(render(name, "720p", 1920, PREVIEWS, loop=True, parts=False))
+        else:
+            print(render(name, options.quality, options.poster, options.output, options.loop))
 
 
 if __name__ == "__main__":

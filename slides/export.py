@@ -31,7 +31,11 @@ def write_pictures(
 def write_pdf(page: Path, target: Path) -> None:
     """All slides as a tagged PDF with bookmarks, one slide a page, text as text."""
     with open_page(address(page, "print-pdf")) as browser:
-        browser.wait_for_selector(".pdf-page:nth-of-type(1)")
+        browser.wait_for_selector(".pdf-page")
+        # reveal.js hides all slides but one from screen readers; on paper each is as present as the others.
+        browser.evaluate(
+            "document.querySelectorAll('section[aria-hidden]').forEach(s => s.removeAttribute('aria-hidden'))"
+        )
         _save(target, browser.pdf(prefer_css_page_size=True, print_background=True, tagged=True, outline=True))
 
 

@@ -12,7 +12,10 @@ BUILD, PREVIEWS = ROOT / "animations" / "build", ROOT / "animations" / "previews
 
 @dataclass(frozen=True)
 class Film:
-    """One film: its files, and its sections: `name`, `start` and `end` (seconds), `stage` of the storyboard or None."""
+    """One film: its files, and its sections: `name`, `start`, `end`, and `stages`: which of the storyboard's from when.
+
+    Times are seconds of the film.
+    """
 
     video: Path
     poster: Path
@@ -31,8 +34,8 @@ def find(asset: str) -> Film:
     raise FileNotFoundError(f"no film {stem}.mp4 with poster, captions and sections. Next step: make animations")
 
 
-def _section(name: str, start: float, seconds: float, stage: int | None = None, **_: object) -> dict[str, object]:
-    return {"name": name, "start": start, "end": round(start + seconds, 3), "stage": stage}
+def _section(name: str, start: float, seconds: float, stages: list[list[float]], **_: object) -> dict[str, object]:
+    return {"name": name, "start": start, "end": round(start + seconds, 3), "stages": stages}
 
 
 def markup(film: Film, alt: str) -> str:

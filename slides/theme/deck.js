@@ -13,12 +13,17 @@ function play(film, index) {
   film.currentTime = part.start;
   film.dataset.until = part.end;
   film.play();
+}
+function light(film) {
+  const changes = storyOf(film).flatMap((part) => part.stages);
+  const lit = changes.filter(([start]) => start <= film.currentTime + 0.05).at(-1)?.[1];
   const stages = film.closest(".slide").querySelectorAll(".storyboard li");
-  stages.forEach((stage, number) => stage.classList.toggle("now", number === part.stage));
+  stages.forEach((stage, number) => stage.classList.toggle("now", film.currentTime > 0 && number === lit));
 }
 function rest(film) { film.pause(); film.removeAttribute("data-until"); film.load(); }
 document.querySelectorAll("video[data-sections]").forEach((film) => {
   film.addEventListener("timeupdate", () => {
+    light(film);
     if (film.dataset.until && film.currentTime >= Number(film.dataset.until) - 0.04) film.pause();
   });
   // A click plays the whole film from its beginning, or pauses it.

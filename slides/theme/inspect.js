@@ -56,6 +56,9 @@
   }
   const quote = root.querySelector(".wisdom q");
   if (quote && linesOf(quote).length && quote.getBoundingClientRect().height > 2.2 * parseFloat(getComputedStyle(quote).lineHeight)) fault("overflow", "wisdom needs more than two lines");
+  for (const note of root.querySelectorAll(".notes12 [data-text='Annotations']")) {
+    if (note.getBoundingClientRect().height > 2.2 * parseFloat(getComputedStyle(note).lineHeight)) fault("overflow", `${short(note.textContent)} needs more than two lines`);
+  }
   const foot = root.querySelector(".foot");
   if (foot && foot.scrollHeight > foot.clientHeight + SLACK) fault("overflow", `the foot needs ${foot.scrollHeight} px, has ${foot.clientHeight}`);
 

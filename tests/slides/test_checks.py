@@ -20,7 +20,7 @@ def rules(page, slides):
 
 
 def longer_note(text):
-    return re.sub(r"(?m)^5\. .*$", "5. " + "A note that goes on and on and says the same thing again. " * 6, text)
+    return re.sub(r"(?m)^5\. .*$", "5. " + " ".join(["A note that goes on and on and says the same."] * 4), text)
 
 
 def oversized_wisdom(text):
@@ -28,7 +28,8 @@ def oversized_wisdom(text):
 
 
 def longer_claim(text):
-    return re.sub(r"(?m)^claim: .*$", "claim: " + "An assertion that does not end before the slide does " * 5, text)
+    longer = " ".join(["An assertion that does not end before the slide does"] * 5)
+    return re.sub(r"(?m)^claim: .*$", f"claim: {longer}", text)
 
 
 @pytest.mark.parametrize(
@@ -59,9 +60,9 @@ def test_too_many_lines_of_code_are_found(edited, monkeypatch):
         (".kicker { color: #C9A227 !important; }", "contrast"),
         (".figure svg { transform: scale(0.5); }", "figure size"),
         (".notes12 { opacity: 0; } .corner { opacity: 0; } .wisdom { opacity: 0; } .figure { opacity: 0; }", "fill"),
-        (".claim { margin-top: -52px; }", "overlap"),
+        (".claim { margin-top: -52px !important; }", "overlap"),
         (".notes12 { font-family: Georgia; }", "glyph"),
-        (".foot .wisdom { margin-top: -60px; }", "overlap"),
+        (".foot .wisdom { margin-top: -60px !important; }", "overlap"),
     ],
 )
 def test_a_fault_of_the_look_is_found(edited, style, rule):
@@ -98,8 +99,8 @@ def test_a_fault_in_the_page_is_found(edited, pattern, replacement, rule):
 )
 def test_a_page_that_asks_or_complains_is_found(edited, script, rule):
     page, changed = edited(lambda text: text + "\n")
-    text = page.read_text(encoding="utf-8").replace("</body>", f"<script>{script}</script></body>")
-    page.write_text(text, encoding="utf-8")
+    head, end, tail = page.read_text(encoding="utf-8").rpartition("</body>")
+    page.write_text(f"{head}<script>{script}</script>{end}{tail}", encoding="utf-8")
     assert (rule, 0) in rules(page, changed)
 
 
