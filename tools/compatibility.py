@@ -29,18 +29,21 @@ RESULTS = ROOT / "benchmarks" / "results"
 END_OF_NEEDS = "# Not for Colab"
 #: What the tests import beside the libraries, and what reads and runs them.
 TEST_TOOLS = ("hypothesis", "pytest-timeout")
-#: What touches the libraries: every family beside Transformers, every tokenizer, the hub, saving, validation.
+#: What touches the libraries: every family beside Transformers, every tokenizer, saving, the hub.
 TESTS = (
     "tests/architectures/test_parity.py",
     "tests/smoke/test_smoke.py",
     "tests/test_tokenizers.py",
-    "tests/test_chat.py",
     "tests/loaders/test_save.py",
     "tests/loaders/test_hub.py",
 )
 #: Random configs that each family is compared on; `make test` takes ten times as many.
 EXAMPLES = 30
 SHOWN = ("torch", "numpy", "transformers", "huggingface-hub", "tokenizers", "safetensors", "tiktoken", "sentencepiece")
+
+
+class Refused(RuntimeError):
+    """pip finds no set of versions; the message is its own."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,13 @@ def build(folder: Path, python: str, asked: Mapping[str, str]) -> Path:
     pins = folder / "asked.txt"
     pins.write_text("".join(f"{name}=={version}\n" for name, version in asked.items()))
     packages = [*map(str, needs()), *TEST_TOOLS]
-    subprocess.run([str(inside), "-m", "pip", "install", "--quiet", *packages, "-c", str(pins)], check=True)
+    command = [str(inside), "-m", "pip", "install", "--quiet", *packages, "-c", str(pins)]
+    outcome = subprocess.run(command, capture_output=True, text=True)
+    if outcome.returncode:
+        errors = [line for line in outcome.stderr.splitlines() if line.startswith("ERROR: ")] or [
+            "ERROR: no reason given"
+        ]
+        raise Refused(errors[0].removeprefix("ERROR: "))
     return inside
 
 
@@ -138,8 +147,8 @@ def run_case(name: str, python: str, keep: Sequence[str], tests: Sequence[str]) 
     with tempfile.TemporaryDirectory(prefix=f"course-{name}-") as folder:
         try:
             inside = build(Path(folder) / "env", python, constraints(CASES[name], keep))
-        except subprocess.CalledProcessError:
-            return row | {"refused": "pip found no set of versions", "seconds": round(time.perf_counter() - began)}
+        except Refused as refusal:
+            return row | {"refused": str(refusal), "seconds": round(time.perf_counter() - began)}
         row |= {"versions": versions(inside)} | run_tests(inside, Path(folder) / "report.xml", tests)
     return row | {"seconds": round(time.perf_counter() - began)}
 
@@ -172,22 +181,35 @@ def table(rows: Sequence[Mapping]) -> str:
 
 INTRODUCTION = (
     "Made by `make compatibility`: each case in a fresh environment, with the part of the tests that touches the\n"
-    "libraries: every family beside Transformers, every tokenizer, chat formats, saving, the hub."
+    "libraries: every family beside Transformers, every tokenizer, saving, the hub. Chat formats are not among them:\n"
+    "what Transformers makes of a conversation changes from release to release; it is compared with the pinned one."
 )
 
 
 def notes(rows: Sequence[Mapping]) -> list[str]:
     """What a case asks for and did not get: the reader must not believe more than was run."""
-    bounds = {canonicalize_name(need.name): lower_bound(need) for need in needs()}
-    lines = [
-        f"- In `{row['case']}`, {name} was kept at {row['versions'][name]} where {bounds[name]} was to be tried: "
-        "of the others, only builds with CUDA, some gigabytes, could be had on this machine."
-        for row in rows
-        for name in row["keep"]
-        if name in row["versions"]
-    ]
+    lines = []
+    for row in rows:
+        asked = constraints(CASES[row["case"]])
+        for name in row["keep"]:
+            wanted, got = asked.get(name, "the newest"), row["versions"].get(name)
+            if got and wanted != got.partition("+")[0]:
+                lines.append(f"- In `{row['case']}`, {name} was kept at {got} in place of {wanted}. {WHY_KEPT}")
     missing = [f"`{name}`" for name in CASES if name not in {row["case"] for row in rows}]
     return lines + ([f"- Not run yet: {', '.join(missing)}."] if missing else [])
+
+
+#: Said where a package was kept; continuous integration keeps none.
+WHY_KEPT = "Where it ran, other releases came only with CUDA, some gigabytes; the weekly workflow keeps nothing."
+
+
+def merged(rows: Sequence[Mapping], new: Mapping) -> list[Mapping]:
+    """The rows with a new one, in place of that of the same case and the same Python 3.x."""
+
+    def key(row: Mapping) -> tuple[int, int]:
+        return list(CASES).index(row["case"]), int(row["python"].split(".")[1])
+
+    return [*sorted([row for row in rows if key(row) != key(new)] + [new], key=key)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -203,13 +225,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = set(chosen.cases) - set(CASES)
     if unknown:
         parser.error(f"no such case: {', '.join(sorted(unknown))}. Choose from {', '.join(CASES)}.")
-    path = chosen.results / "compatibility.json"
-    kept = {row["case"]: row for row in json.loads(path.read_text())} if path.exists() else {}
-    ran = []
+    path, ran = chosen.results / "compatibility.json", []
+    keep = [canonicalize_name(package) for package in chosen.keep]
     for name in chosen.cases or CASES:
-        ran.append(run_case(name, chosen.python, [canonicalize_name(package) for package in chosen.keep], chosen.tests))
-        kept[name] = ran[-1]
-        rows = [kept[case] for case in CASES if case in kept]
+        ran.append(run_case(name, chosen.python, keep, chosen.tests))
+        rows = merged(json.loads(path.read_text()) if path.exists() else [], ran[-1])
         write_json(path, rows)
         write_text(path.with_suffix(".md"), table(rows))
     print(table(ran))
