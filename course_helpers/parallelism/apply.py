@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
+import torch.distributed as dist
 from torch import nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor.parallel import parallelize_module
 
 from ..architectures.base import LanguageModel
@@ -12,9 +13,6 @@ from .model import share_class
 from .ranks import Ranks
 from .shares import Share, share_out, shared_parts
 from .styles import MAKERS
-
-#: The names of a mesh's dimensions: different key/value heads along the first, the same ones along the second.
-HEADS, COPIES = "heads", "copies"
 
 
 def shares_of(model: LanguageModel, size: int) -> dict[str, Share]:
@@ -40,8 +38,13 @@ def parallelize(model: LanguageModel, shares: Mapping[str, Share], ranks: Ranks)
 def meshes(model: LanguageModel, ranks: Ranks) -> tuple[DeviceMesh, DeviceMesh]:
     """All ranks in a row; and, this one among them, those that have different key/value heads."""
     parts = shared_parts(model.config, ranks.size)
-    grid = init_device_mesh(ranks.device.type, (parts, ranks.size // parts), mesh_dim_names=(HEADS, COPIES))
-    return init_device_mesh(ranks.device.type, (ranks.size,)), grid[HEADS]
+    copies, kind = ranks.size // parts, ranks.device.type
+    everyone = DeviceMesh.from_group(dist.group.WORLD, kind)
+    if copies == 1:
+        return everyone, everyone
+    # Groups of one's own, not those that a mesh would make: these would wait half an hour for a rank that hangs.
+    groups = [dist.new_group(range(copy, ranks.size, copies), timeout=ranks.timeout) for copy in range(copies)]
+    return everyone, DeviceMesh.from_group(groups[ranks.rank % copies], kind)
 
 
 def is_cut(parameter: nn.Parameter) -> bool:

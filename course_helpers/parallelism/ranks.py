@@ -32,6 +32,7 @@ class Ranks:
     rank: int
     size: int
     device: torch.device
+    timeout: timedelta  # after which another that does not answer is given up
 
     def gather(self, value: Any) -> list[Any]:
         """What every rank has, in the order of the ranks; each must ask at the same time."""
@@ -111,8 +112,9 @@ def join(rank: int, size: int, device: str, timeout: float) -> Ranks:
         if place.index >= torch.cuda.device_count():
             raise ValueError(f"rank {rank} wants GPU {place.index}, and there are {torch.cuda.device_count()}")
         torch.cuda.set_device(place)
-    dist.init_process_group(BACKENDS[kind], rank=rank, world_size=size, timeout=timedelta(seconds=timeout))
-    return Ranks(rank, size, place)
+    patience = timedelta(seconds=timeout)
+    dist.init_process_group(BACKENDS[kind], rank=rank, world_size=size, timeout=patience)
+    return Ranks(rank, size, place, patience)
 
 
 @contextlib.contextmanager
