@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -46,26 +45,11 @@ class Refused(RuntimeError):
     """pip finds no set of versions; the message is its own."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """Which of the course's own requirements stand at their lower bound, and which at whatever fits them."""
-
-    about: str
-    oldest: tuple[str, ...] = ()
-    free: tuple[str, ...] = ()
-    everything: bool = False  # "oldest" holds for all of them
-
-
+#: Name -> what it means; `constraints` says which versions those are.
 CASES = {
-    "pinned": Case("every library as constraints.txt has it"),
-    "oldest": Case("every library at the lower bound that requirements.txt gives it", everything=True),
-    "oldest-transformers": Case(
-        "Transformers at its lower bound, with the newest hub client and tokenizers that it takes",
-        oldest=("transformers",),
-        free=("huggingface-hub", "tokenizers", "safetensors"),
-    ),
-    "oldest-numpy": Case("NumPy at its lower bound, before its version 2", oldest=("numpy",)),
-    "newest": Case("every library as new as pip finds it", free=("*",)),
+    "pinned": "every library as constraints.txt has it",
+    "oldest": "every library at the lower bound that requirements.txt gives it",
+    "newest": "every library as new as pip finds it",
 }
 
 
@@ -87,18 +71,11 @@ def pinned() -> dict[str, str]:
     return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
 
 
-def constraints(case: Case, keep: Sequence[str] = ()) -> dict[str, str]:
+def constraints(case: str, keep: Sequence[str] = ()) -> dict[str, str]:
     """Package -> the version that the case asks for; `keep` names those that stay as constraints.txt has them."""
-    fixed, result = pinned(), {}
-    for need in needs():
-        name = canonicalize_name(need.name)
-        if name in keep:
-            result[name] = fixed[name]
-        elif case.everything or name in case.oldest:
-            result[name] = lower_bound(need)
-        elif name not in case.free and "*" not in case.free:
-            result[name] = fixed[name]
-    return result
+    fixed, bounds = pinned(), {canonicalize_name(need.name): lower_bound(need) for need in needs()}
+    asked = {"pinned": {name: fixed[name] for name in bounds}, "oldest": bounds, "newest": {}}[case]
+    return asked | {name: fixed[name] for name in keep}
 
 
 def build(folder: Path, python: str, asked: Mapping[str, str]) -> Path:
@@ -146,7 +123,7 @@ def run_case(name: str, python: str, keep: Sequence[str], tests: Sequence[str]) 
     row["python"] = subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip()
     with tempfile.TemporaryDirectory(prefix=f"course-{name}-") as folder:
         try:
-            inside = build(Path(folder) / "env", python, constraints(CASES[name], keep))
+            inside = build(Path(folder) / "env", python, constraints(name, keep))
         except Refused as refusal:
             return row | {"refused": str(refusal), "seconds": round(time.perf_counter() - began)}
         row |= {"versions": versions(inside)} | run_tests(inside, Path(folder) / "report.xml", tests)
@@ -175,7 +152,7 @@ def table(rows: Sequence[Mapping]) -> str:
     for row in rows:
         cells = [f"`{row['case']}`", row["python"], *(row["versions"].get(name, "") for name in SHOWN), outcome(row)]
         lines.append(f"| {' | '.join(cells)} |")
-    about = [f"- `{name}`: {case.about}." for name, case in CASES.items()]
+    about = [f"- `{name}`: {about}." for name, about in CASES.items()]
     return "\n".join(["# Oldest and newest libraries", "", INTRODUCTION, "", *lines, "", *about, *notes(rows), ""])
 
 
@@ -190,7 +167,7 @@ def notes(rows: Sequence[Mapping]) -> list[str]:
     """What a case asks for and did not get: the reader must not believe more than was run."""
     lines = []
     for row in rows:
-        asked = constraints(CASES[row["case"]])
+        asked = constraints(row["case"])
         for name in row["keep"]:
             wanted, got = asked.get(name, "the newest"), row["versions"].get(name)
             if got and wanted != got.partition("+")[0]:
