@@ -21,7 +21,7 @@ VARIABLE, OFF = "COURSE_PROGRESS", "off"
 #: Set by whatever executes labs for another purpose than learning: continuous integration and pytest.
 EXECUTED_FOR_A_TEST = ("CI", "PYTEST_VERSION", "PYTEST_CURRENT_TEST")
 FOLDER_NAME = "progress"
-FULL, EMPTY, WIDTH = "█", "·", 12
+FULL, EMPTY, WIDTH = "#", ".", 12  # in every code page of Windows
 
 
 def progress_folder() -> Path | None:

@@ -124,7 +124,7 @@ def test_the_command_counts_names_the_next_one_and_forgets(learner, in_a_noteboo
     assert main(["progress"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(lab.id) and lines[0].endswith(f" 1 of {len(names):>2}  next: {names[1]}")
-    assert lines[1].endswith("not begun")
+    assert lines[1].endswith("not begun") and all(line.isascii() for line in lines)
     assert f"1 of {total} validation checkpoints have passed. Go on with {lab.id}: make lab." in lines
     for name in names:
         validation_checkpoint(lab.id, name, True)
