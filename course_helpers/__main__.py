@@ -131,4 +131,4 @@ def main(words: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    (parallel.leave if parallel.is_launched() else sys.exit)(main())

@@ -11,6 +11,7 @@ import torch
 from .. import generate, load_tokenizer
 from ..parallel import load_parallel, processes
 from ..parallelism.apply import is_cut
+from ..parallelism.ranks import leave
 
 #: Before every line that is meant for the notebook.
 MARK = "found: "
@@ -44,6 +45,7 @@ def main() -> None:
         everything = ranks.gather(found)
         for one in everything if ranks.rank == 0 else ():
             print(MARK + json.dumps(one), flush=True)
+    leave(0)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ import os
 import torch
 
 from ..architectures.base import LanguageModel
-from .ranks import TIMEOUT, is_launched, processes
+from .ranks import TIMEOUT, is_launched, leave, processes
 
-__all__ = ["add_options", "is_launched", "load", "run", "speaker"]
+__all__ = ["add_options", "is_launched", "leave", "load", "run", "speaker"]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from course_helpers.__main__ import main
+from course_helpers.labs.lab_06_ranks import on_ranks
 from tests.bundled import FOLDERS
 from tests.parallel.launch import PATIENCE, ROOT, environment, free_port, start, wait
 
@@ -70,3 +71,8 @@ def test_different_commands_are_refused_in_every_rank():
     words = [["course_helpers", "generate", "tiny-gpt2", "--prompt", prompt] for prompt in ("Once", "Twice")]
     for one in wait(start(words)):
         assert one.status == 1 and "do not have the same command" in one.err and "Twice" in one.err
+
+
+def test_a_lab_is_told_why_its_processes_failed():
+    with pytest.raises(RuntimeError, match="there is no such checkpoint"):
+        on_ranks(2, "nowhere", "Once", 4)

@@ -12,6 +12,7 @@ from course_helpers import FAMILIES, CheckpointError, generate
 from course_helpers.architectures.base import LanguageModel
 from course_helpers.parallel import RankError, Ranks, load_parallel, load_sharded, processes, save_sharded
 from course_helpers.parallelism.apply import is_cut
+from course_helpers.parallelism.ranks import leave
 
 TINY = list(dict.fromkeys(family.tiny for family in FAMILIES.values()))
 
@@ -131,4 +132,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
