@@ -22,7 +22,7 @@ from course_helpers.palette import (
     WHITE,
 )
 
-from ..fonts import wrap
+from ..fonts import text_width, wrap
 from . import figure
 from .parts_measured import measured_together
 from .svg import Drawing
@@ -86,10 +86,11 @@ def _stage(drawing: Drawing, x: float, width: float, stage: str, last: bool) -> 
     right = [(end, top), (end, bottom)] if last else [(end - tip, top), (end, (top + bottom) / 2), (end - tip, bottom)]
     left = [(x, bottom), (x + tip, (top + bottom) / 2), (x, top)] if x > LEFT else [(x, bottom), (x, top)]
     drawing.polygon([*right, *left], NAVY_TINT)
-    lines = wrap(stage, width - 44, 19, weight=600)
+    size = next(size for size in (19, 18, 17, 16) if len(wrap(stage, width - 40, size, weight=600)) <= 2)
+    lines = wrap(stage, width - 40, size, weight=600)
     baseline = (top + bottom) / 2 + 7 - (len(lines) - 1) * 12
     for line in lines:
-        drawing.text(x + 22, baseline, line, 19, 600, NAVY, fit=width - 30)
+        drawing.text(x + 20, baseline, line, size, 600, NAVY, fit=width - 26)
         baseline += 24
 
 
@@ -98,6 +99,8 @@ def _lab(drawing: Drawing, x: float, width: float, lab: dict[str, Any], fill: st
     drawing.rect(x + 1.5, BAND_TOP, width - 3, BAND_HEIGHT, fill, radius=6)
     middle = x + width / 2
     name = lab["lab"].removeprefix("M9-").replace("LAB-APP", "APP")
+    if text_width(name, 16, weight=600) > width:  # a lab that took a few seconds has room for its number only
+        name = name.replace("CODE-", "C").replace("LAB-", "L").replace("APP-", "A")
     drawing.text(middle, BAND_TOP + 22, name, 16, 600, ink, "middle", fit=width - 3, spacing=-0.4)
     drawing.text(middle, BAND_TOP + 43, f"{lab['seconds']:.0f} s", 17, 400, ink, "middle")
     checkpoints = lab["checkpoints"]
