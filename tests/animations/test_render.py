@@ -144,3 +144,23 @@ def test_what_can_be_read_is_noted(tmp_path):
     for section in recording.film.sections[-1:]:
         witness(recording.film, section)
     assert witness.seen == {"the second": ["at the end"]}
+
+
+def test_all_films_are_rendered_at_once_and_one_failure_is_enough(monkeypatch):
+    started, ended = [], {"loading": 0, "swap": 0}
+
+    class Process:
+        def __init__(self, command, cwd):
+            started.append(command)
+            self.film = command[-1]
+
+        def wait(self):
+            assert len(started) == len(ended), "one film waited for the other"
+            return ended[self.film]
+
+    monkeypatch.setattr("animations.render.subprocess.Popen", Process)
+    assert main(["--quality", "480p"]) == 0
+    assert [command[-4:] for command in started] == [["--quality", "480p", "--film", name] for name in ended]
+    started.clear()
+    ended["swap"] = -9
+    assert main([]) != 0
