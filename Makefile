@@ -101,7 +101,7 @@ system-packages: ## install the programs that pip cannot; run needs none
 	@tools/setup.sh system-packages
 
 clean: ## remove caches and build output; .venv and results/ stay
-	@rm -rf build dist learner colab screenshots *.egg-info .pytest_cache .ruff_cache .hypothesis slides/build \
+	@rm -rf build dist learner colab screenshots media *.egg-info .pytest_cache .ruff_cache .hypothesis slides/build \
 		animations/build site/build
 	@find . -path ./.venv -prune -o -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -exec rm -rf {} +
 
