@@ -14,7 +14,7 @@ from course_helpers import RankError
 from course_helpers.parallelism.ranks import processes, stopped_by_launcher
 from tests.bundled import FOLDERS
 from tests.parallel.kill import TIMEOUT, kill_one
-from tests.parallel.launch import scenario, start, wait, work
+from tests.parallel.launch import PATIENCE, scenario, start, wait, work
 
 SOURCE = FOLDERS["tiny-llama2"]  # two shards
 SHARD = "model-00002-of-00002.safetensors"
@@ -96,7 +96,8 @@ def test_a_rank_that_dies_ends_the_other_with_a_reason(seed, tmp_path):
     """`python -m tests.parallel.kill` does this 20 times."""
     kill = kill_one(random.Random(seed), tmp_path)
     assert kill.status == 1 and "has lost the others" in kill.error
-    assert kill.seconds < 3 * TIMEOUT  # up to two waits while joining, and python's own end
+    # While ranks join, torch waits for a lost one more than once, and how often differs; afterwards the end is quick.
+    assert kill.seconds < (PATIENCE if kill.moment == "joining" else TIMEOUT)
 
 
 def test_what_the_launcher_does_is_said():
