@@ -1,9 +1,10 @@
 """What is made of the page: pictures, the PDF of the slides, and the handout with the speaker notes."""
 
-import os
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from course_helpers.labs.records import whole
 
 from .browser import address, open_page, show
 
@@ -14,15 +15,13 @@ def write_pictures(
     page: Path, folder: Path, numbers: Iterable[int], scale: float, progress: Progress = print
 ) -> list[Path]:
     """One PNG a slide, `scale` x 1920 pixels wide, named 01.png to 30.png; each is written whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
     written = []
     with open_page(address(page), scale) as browser:
         for number in numbers:
             show(browser, number)
             path = folder / f"{number:02d}.png"
-            temporary = path.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_bytes(browser.screenshot(type="png"))
-            os.replace(temporary, path)
+            with whole(path) as temporary:
+                temporary.write_bytes(browser.screenshot(type="png"))
             written.append(path)
             progress(f"picture {number:02d}")
     return written
@@ -49,6 +48,5 @@ def write_handout(handout: str, target: Path) -> None:
 
 
 def _save(target: Path, content: bytes) -> None:
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, target)
+    with whole(target) as temporary:
+        temporary.write_bytes(content)

@@ -8,7 +8,7 @@ from course_helpers.palette import MONO, SANS, SERIF
 MODULES = Path(__file__).parent / "node_modules"
 _FOLDER = MODULES / "@fontsource-variable"
 
-#: family, style -> file and the name of its weight axis's place (Pillow sets all axes at once).
+#: family, style -> file; each has one axis, its weight.
 FILES = {
     (SANS, "normal"): _FOLDER / "inter/files/inter-latin-wght-normal.woff2",
     (SERIF, "normal"): _FOLDER / "source-serif-4/files/source-serif-4-latin-wght-normal.woff2",

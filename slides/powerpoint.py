@@ -6,7 +6,6 @@ are named, not embedded: without Inter, Source Serif 4 and JetBrains Mono, Power
 """
 
 import io
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from pptx.enum.text import MSO_ANCHOR, MSO_AUTO_SIZE, PP_ALIGN
 from pptx.oxml.ns import qn
 from pptx.util import Emu
 
+from course_helpers.labs.records import whole
 from course_helpers.palette import PEARL
 
 from .browser import HEIGHT, WIDTH, address, open_page, show
@@ -50,9 +50,8 @@ def write_powerpoint(page: Path, slides: list[Slide], target: Path) -> None:
             made[slide.id] = _add_slide(presentation, slide, boxes, pictures)
     _link(made)
     presentation.core_properties.title = "Module 9: Architecture Variants + Weight Loading"
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    presentation.save(str(temporary))
-    os.replace(temporary, target)
+    with whole(target) as temporary:
+        presentation.save(str(temporary))
 
 
 def plain_notes(slide: Slide) -> str:

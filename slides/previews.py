@@ -1,11 +1,11 @@
 """Small pictures of the deck for the README: six slides, and all thirty on one sheet. Committed, so kept small."""
 
 import io
-import os
 from pathlib import Path
 
 from PIL import Image
 
+from course_helpers.labs.records import whole
 from course_helpers.palette import SOFT_GREY
 
 from .browser import HEIGHT, WIDTH, address, open_page, show
@@ -21,7 +21,6 @@ SHEETS = {
 
 def write_previews(page: Path, folder: Path = FOLDER) -> list[Path]:
     """Both sheets, from the built page; each is written whole or not at all."""
-    folder.mkdir(exist_ok=True)
     with open_page(address(page)) as browser:
         shots = {}
         for number in range(1, SLIDES + 1):
@@ -30,12 +29,10 @@ def write_previews(page: Path, folder: Path = FOLDER) -> list[Path]:
     written = []
     for name, (numbers, columns, width, gap) in SHEETS.items():
         target = folder / name
-        temporary = target.with_suffix(f".{os.getpid()}.tmp")
-        # 256 colours are a third of the bytes, and nobody sees it at this size.
-        sheet([shots[number] for number in numbers], columns, width, gap).quantize(256, dither=0).save(
-            temporary, "PNG", optimize=True
-        )
-        os.replace(temporary, target)
+        pictures = sheet([shots[number] for number in numbers], columns, width, gap)
+        with whole(target) as temporary:
+            # 256 colours are a third of the bytes, and nobody sees it at this size.
+            pictures.quantize(256, dither=0).save(temporary, "PNG", optimize=True)
         written.append(target)
     return written
 

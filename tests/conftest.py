@@ -1,9 +1,13 @@
 """Settings that every test shares."""
 
 import gc
+import os
 
+import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+from slides import browser
 
 # Sums depend on the number of threads, and the tests themselves already use every core.
 torch.set_num_threads(1)
@@ -18,3 +22,14 @@ settings.load_profile("course")
 def pytest_collection_finish() -> None:
     """What was imported stays to the end: the garbage collector need not look through it again and again."""
     gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """For tests that need a browser: skipped without one, but never in continuous integration."""
+    try:
+        return browser.chromium()
+    except browser.NoBrowser as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))

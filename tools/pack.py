@@ -22,6 +22,7 @@ from packaging.utils import canonicalize_name
 from course_helpers.labs.copies import without_solutions
 from course_helpers.labs.order import find_labs
 from course_helpers.labs.pair import read_notebook, serialised
+from course_helpers.labs.records import whole
 from slides import films
 from slides.deck import DeckError, read_deck
 
@@ -47,10 +48,8 @@ class Pack:
         self.files[place] = hashlib.sha256(content).hexdigest()
         if target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == self.files[place]:
             return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.tmp")
-        temporary.write_bytes(content)
-        os.replace(temporary, target)
+        with whole(target) as temporary:
+            temporary.write_bytes(content)
 
     def copy(self, source: Path, place: str, command: str) -> None:
         """A file of the repository; where it is not there, `command` is what makes it."""

@@ -11,18 +11,18 @@
   const shapes = [];
   for (const element of root.querySelectorAll(".card, .n, .square, .way i")) {
     if (element.matches(".title .figure")) continue;
-    shapes.push({ ...place(element.getBoundingClientRect()), ...shape(element), kind: element.classList[0] || "mark" });
+    shapes.push({ ...place(element.getBoundingClientRect()), ...shape(element) });
     const bar = getComputedStyle(element, "::before");
     if (element.matches(".card") && bar.content !== "none") {
       const box = place(element.getBoundingClientRect());
-      shapes.push({ x: box.x, y: box.y + 6, width: 7, height: box.height - 12, fill: hex(bar.backgroundColor), line: null, radius: 0, kind: "bar" });
+      shapes.push({ x: box.x, y: box.y + 6, width: 7, height: box.height - 12, fill: hex(bar.backgroundColor), line: null, radius: 0 });
     }
   }
   const head = root.querySelector(".head");
   if (head) {
     const box = place(head.getBoundingClientRect());
-    shapes.push({ x: box.x, y: box.y + box.height - 1, width: box.width, height: 1.5, fill: hex(getComputedStyle(head).borderBottomColor), line: null, radius: 0, kind: "rule" });
-    shapes.push({ x: box.x, y: box.y + box.height - 2, width: 132, height: 5, fill: hex(getComputedStyle(head, "::after").backgroundColor), line: null, radius: 2, kind: "rule" });
+    shapes.push({ x: box.x, y: box.y + box.height - 1, width: box.width, height: 1.5, fill: hex(getComputedStyle(head).borderBottomColor), line: null, radius: 0 });
+    shapes.push({ x: box.x, y: box.y + box.height - 2, width: 132, height: 5, fill: hex(getComputedStyle(head, "::after").backgroundColor), line: null, radius: 2 });
   }
   const runsOf = (block) => {
     const runs = [];

@@ -3,7 +3,7 @@ const exporting = /[?&](export|print-pdf)\b/.test(location.search);
 Reveal.initialize({
   width: 1920, height: 1080, margin: 0, minScale: 0.05, maxScale: 8, center: false, hash: true, respondToHashChanges: true,
   transition: "none", controls: !exporting, progress: false, slideNumber: false, pdfSeparateFragments: false,
-  keyboardCondition: () => true, plugins: [RevealNotes],
+  plugins: [RevealNotes],
 });
 
 // A film is stepped through: every fragment plays one section and stops at its end; before the first, the poster shows.

@@ -63,10 +63,11 @@
   if (foot && foot.scrollHeight > foot.clientHeight + SLACK) fault("overflow", `the foot needs ${foot.scrollHeight} px, has ${foot.clientHeight}`);
 
   // --- the figure
-  const ALPHA = { luminance: (c) => { const f = (v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; return 0.2126 * f(c[0]) + 0.7152 * f(c[1]) + 0.0722 * f(c[2]); } };
+  const linear = (v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const luminance = (c) => 0.2126 * linear(c[0]) + 0.7152 * linear(c[1]) + 0.0722 * linear(c[2]);
   const colour = (text) => { const m = text.match(/rgba?\(([^)]+)\)/); if (!m) return null; const v = m[1].split(/[ ,/]+/).map(Number); return [v[0], v[1], v[2], v[3] ?? 1]; };
   const over = (top, bottom, alpha) => top.slice(0, 3).map((v, i) => v * alpha + bottom[i] * (1 - alpha));
-  const contrast = (a, b) => { const [x, y] = [ALPHA.luminance(a), ALPHA.luminance(b)].sort((p, q) => q - p); return (x + 0.05) / (y + 0.05); };
+  const contrast = (a, b) => { const [x, y] = [luminance(a), luminance(b)].sort((p, q) => q - p); return (x + 0.05) / (y + 0.05); };
   const need = (size, weight) => (size >= 32 || (size >= 24 && weight >= 600) ? 3 : 4.5);
   const svg = root.querySelector("figure svg");
   if (svg) {

@@ -22,15 +22,12 @@ from course_helpers.labs.pair import read_source
 from course_helpers.labs.runbook import checkpoint_names
 from slides import browser
 
-CHROMIUM = next((path for path in map(shutil.which, browser.NAMES) if path), None)
 WANTED = os.environ.get("COURSE_BROWSER_LABS", "M9-CODE-01")
 LABS = select_labs(find_labs(), [] if WANTED == "all" else WANTED.split())
 PATIENCE = 240  # seconds: a busy machine starts a server and a kernel slowly
 PICTURES = Path(__file__).resolve().parents[2] / "screenshots"
 
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM and not os.environ.get("CI"), reason="needs Chromium: make system-packages"
-)
+pytestmark = pytest.mark.usefixtures("chromium")
 
 # What the page is asked; expose_app_in_browser gives it JupyterLab's own object.
 KERNEL = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status ?? 'none'"
@@ -97,11 +94,11 @@ def jupyterlab(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page():
+def page(chromium):
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=browser.chromium(), args=browser.ARGUMENTS)
+        running = playwright.chromium.launch(executable_path=chromium, args=browser.ARGUMENTS)
         yield running.new_page(viewport={"width": 1400, "height": 1000})
         running.close()
 

@@ -20,13 +20,7 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def window(site):
-    """A browser window on the site, without a network: skipped without a browser, but never in CI."""
-    try:
-        browser.chromium()
-    except browser.NoBrowser as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
+def window(site, chromium):
+    """A browser window on the site, without a network."""
     with browser.open_page((site / "index.html").as_uri(), reveal=False) as page:
         yield page

@@ -1,11 +1,10 @@
 """The deck, built once for all of its tests."""
 
-import os
 from pathlib import Path
 
 import pytest
 
-from slides import browser, deck, drafts, page
+from slides import deck, drafts, page
 
 MEMORY = Path(__file__).parents[2] / "slides" / "content" / "06-memory-efficient-loading.md"
 
@@ -21,17 +20,6 @@ def built(slides, tmp_path_factory):
     target = tmp_path_factory.mktemp("deck") / "module9.html"
     target.write_text(page.build_page(slides), encoding="utf-8")
     return target
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """For tests that need a browser: skipped without one, but never in continuous integration."""
-    try:
-        return browser.chromium()
-    except browser.NoBrowser as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
 
 
 @pytest.fixture
