@@ -1,0 +1,222 @@
+"""One model in one type, in a process of its own: load it into every system, see that they agree, measure.
+
+python -m benchmarks.speed_case SETTINGS.json RESULT.json      what `benchmarks.speed` starts
+"""
+
+import contextlib
+import io
+import json
+import shutil
+import statistics
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+from torch import Tensor
+
+from benchmarks.speed_clock import Clock, clock_of
+from benchmarks.speed_floor import Bandwidth
+from benchmarks.speed_peers import CACHES, cache_bytes, scratch_loader, transformers_loader
+from benchmarks.speed_rounds import Bench, at_contexts, decoding, interleaved, prefilling
+from benchmarks.speed_shapes import BRAIN, QUICK, SINGLE, USUAL, Shape, shapes
+from benchmarks.speed_systems import OURS, TRANSFORMERS, Loaded, Loader, System, our_loaders
+from course_helpers.dtypes import short
+from course_helpers.families import family_of
+from course_helpers.labs.lab_app_a import write_random_checkpoint
+from course_helpers.loaders.hub_budget import readable
+from course_helpers.sizes import kv_cache_bytes, on_meta
+
+REFERENCE = f"{TRANSFORMERS}, sdpa, dynamic"
+#: How far logits may lie from the reference's, as a part of the largest of them; weights of 8 bits are another model.
+TOLERANCE = {SINGLE: 1e-4, BRAIN: 0.05}
+INEXACT = 0.25
+BESIDE = 2 * 10**9  # bytes for what is not weights: caches, activations, the matrices of the floor
+
+
+@dataclass(frozen=True)
+class Settings:
+    shape: str
+    dtype: str
+    device: str = "cpu"
+    quick: bool = False
+    compiled: bool = False
+    rounds: int = 5
+    budget: float = 20.0
+    threads: int = 1
+    amount: float | None = None  # bytes of matrices that the bandwidth is measured on
+
+
+class Reference:
+    """What a correct model answers: tokens, and the logits behind each."""
+
+    def __init__(self, bench: Bench, system: System):
+        self.bench, self.ids_BT = bench, bench.prompt(1, bench.lengths.prompt)
+        self.tokens: list[int] = []
+        self.logits = self.follow(system, None)
+
+    @torch.inference_mode()
+    def follow(self, system: System, tokens: list[int] | None) -> Tensor:
+        """Logits along these tokens, or (None) along the system's own, which are then kept."""
+        system.ready()
+        count = self.bench.lengths.checked
+        session, found = system.session(1, self.bench.lengths.prompt + count), []
+        step_BT = self.ids_BT
+        for place in range(count + 1):
+            found.append(session.logits(step_BT)[0].float().cpu())
+            if tokens is None:
+                self.tokens.append(int(found[-1].argmax()))
+            step_BT = torch.tensor([[(tokens or self.tokens)[place]]], device=self.bench.device)
+        return torch.stack(found)
+
+    def compare(self, system: System) -> dict:
+        """How far a system is from it. Raises RuntimeError for ours, and ValueError for a peer, if that is too far."""
+        logits = self.follow(system, self.tokens)
+        difference = float((logits - self.logits).abs().max() / self.logits.abs().max())
+        tolerance = TOLERANCE[self.bench.dtype] if system.exact else INEXACT
+        if not difference <= tolerance:  # also if it is not a number
+            message = (
+                f"its logits differ from {REFERENCE}'s by {difference:.2g} of the largest, {tolerance} are allowed"
+            )
+            raise (RuntimeError if system.who == OURS else ValueError)(f"{system.name}: {message}")
+        same = sum(int(one.argmax()) == token for one, token in zip(logits, self.tokens, strict=True))
+        return {
+            "system": system.name,
+            "difference": difference,
+            "tolerance": tolerance,
+            "same_tokens": same,
+            "of": len(self.tokens),
+        }
+
+
+def free_bytes(device: str) -> int:
+    if torch.device(device).type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
+
+
+def groups(loaders: list[Loader], nbytes: int, free: int) -> tuple[list[list[Loader]], list[dict]]:
+    """Which models are in memory at the same time: all, or, where that is too much, one after the other; and which
+    are too large even so, with a line that says it."""
+    if sum(one.size for one in loaders) * nbytes + BESIDE <= free:
+        return [loaders], []
+    alone = [one for one in loaders if one.size * nbytes + BESIDE <= free]
+    lacking = [
+        {"name": name, "reason": f"needs {readable(int(one.size * nbytes + BESIDE))}, and {readable(free)} are free"}
+        for one in loaders
+        if one not in alone
+        for name in one.covers
+    ]
+    return [[one] for one in alone], lacking
+
+
+def loaded(group: list[Loader], folder: Path, bench: Bench, left_out: list[dict]) -> Iterator[Loaded]:
+    for loader in group:
+        try:
+            yield loader(folder, bench.dtype, bench.device)
+        except (ImportError, LookupError) as error:
+            left_out += [{"name": name, "reason": str(error)} for name in loader.covers]
+
+
+def checked(
+    models: list[Loaded], reference: Reference | None, bench: Bench, left_out: list[dict]
+) -> tuple[list[System], Reference, list[dict]]:
+    """The systems that compute what they should. A peer that cannot, or does not, is left out, with the reason."""
+    good, checks = [], []
+    systems = [system for one in models for system in one.systems]
+    reference = reference or Reference(bench, next(one for one in systems if one.name == REFERENCE))
+    for system in systems:
+        try:
+            checks.append(reference.compare(system))
+            good.append(system)
+        except (RuntimeError, ValueError) as error:
+            if system.who == OURS:
+                raise
+            left_out.append({"name": system.name, "reason": str(error).splitlines()[0]})
+    return good, reference, checks
+
+
+def measures(bench: Bench, systems: list[System], long: bool) -> list[dict]:
+    """Everything that is measured on systems in memory."""
+    lengths = bench.lengths
+    found = interleaved(bench, systems, decoding(bench, 1, bench.fits(lengths.spans)), limited=False)
+    found += interleaved(bench, systems, decoding(bench, lengths.rows, lengths.spans[:1]), lengths.rows)
+    short_prompt, *longer = bench.fits(lengths.prefills)
+    found += interleaved(bench, systems, prefilling(bench, short_prompt))
+    best = best_of_each(systems, found[-1])
+    for tokens in longer:
+        found += interleaved(bench, best, prefilling(bench, tokens))
+    if long:
+        found += interleaved(bench, systems, at_contexts(bench, bench.fits(lengths.contexts)))
+    return found
+
+
+def best_of_each(systems: list[System], measure: dict) -> list[System]:
+    """The fastest of each library: the only ones that are asked for what takes long."""
+    seconds = {name: statistics.median(values) for name, values in measure["seconds"].items()}
+    best: dict[str, System] = {}
+    for system in sorted(systems, key=lambda system: seconds[system.name], reverse=True):
+        best[system.who] = system
+    return [system for system in systems if system in best.values()]
+
+
+def caches(shape: Shape, bench: Bench) -> list[dict]:
+    """Bytes of one row's cache, foretold and asked of the classes that hold it."""
+    model = on_meta(family_of(shape.config.to_hf()).model, shape.config)
+    rows = []
+    for positions in bench.fits(bench.lengths.caches):
+        ours = model.make_cache(1, positions, bench.dtype, "meta").nbytes
+        peers = {f"{TRANSFORMERS}, {kind}": cache_bytes(shape.config, kind, positions, bench.dtype) for kind in CACHES}
+        formula = kv_cache_bytes(shape.config, positions, 1, bench.dtype)
+        rows.append({"positions": positions, "formula": formula, "held": {OURS: ours} | peers})
+    return rows
+
+
+def measure_case(settings: Settings, folder: Path, clock: Clock | None = None) -> dict:
+    """All figures of one model in one type. `folder` is where its checkpoint lies for a while."""
+    torch.set_num_threads(settings.threads)
+    shape, dtype = shapes(settings.device, settings.quick)[settings.shape], getattr(torch, settings.dtype)
+    clock, lengths = clock or clock_of(settings.device), QUICK if settings.quick else USUAL
+    case = {"shape": shape.title, "dtype": settings.dtype, "bytes": shape.nbytes(dtype)}
+    disk, free = shutil.disk_usage(folder).free, free_bytes(settings.device)
+    if shape.nbytes(dtype) * 1.1 > disk:
+        return case | {"skipped": f"needs {readable(shape.nbytes(dtype))} of disk, and {readable(disk)} are free"}
+    loaders = [
+        transformers_loader(settings.compiled),
+        *our_loaders(dtype, settings.device, settings.compiled),
+        scratch_loader(shape.config),
+    ]
+    together, left_out = groups(loaders, shape.nbytes(dtype), free)
+    if not together or together[0][0].who != TRANSFORMERS:
+        return case | {"skipped": left_out[0]["reason"]}
+    with contextlib.redirect_stdout(io.StringIO()):  # its progress bar
+        write_random_checkpoint(folder / "model", shape.config, dtype)
+    bandwidth = Bandwidth(dtype, settings.device, clock, settings.amount)
+    bench = Bench(shape.config, dtype, settings.device, clock, bandwidth, lengths, settings.rounds, settings.budget)
+    case |= {"together": len(together) == 1, "systems": [], "left_out": left_out, "checks": [], "measures": []}
+    reference = None
+    for group in together:
+        models = list(loaded(group, folder / "model", bench, left_out))
+        systems, reference, checks = checked(models, reference, bench, left_out)
+        case["checks"] += checks
+        case["systems"] += [described(system, one.seconds) for one in models for system in one.systems]
+        case["measures"] += measures(bench, systems, shape.long and dtype == shape.dtypes[0]) if systems else []
+        del models, systems
+    return case | {"caches": caches(shape, bench), "short": short(dtype)}
+
+
+def described(system: System, seconds: float) -> dict:
+    about = {"name": system.name, "who": system.who, "exact": system.exact, "compiled": system.compiled}
+    return about | {"note": system.note, "load_seconds": seconds}
+
+
+def main() -> None:
+    settings, result = (Path(argument) for argument in sys.argv[1:])
+    case = measure_case(Settings(**json.loads(settings.read_text(encoding="utf-8"))), result.parent)
+    result.write_text(json.dumps(case), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""What `benchmarks.speed` measures, in interleaved rounds: every system has its turn in every round, and the machine's
+own bandwidth is taken at the start of each.
+
+Shape suffixes: B batch, T tokens.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmarks.speed_clock import Clock, timed
+from benchmarks.speed_floor import Bandwidth, fastest, step_bytes
+from benchmarks.speed_shapes import Lengths
+from benchmarks.speed_systems import System
+from course_helpers.architectures.config import ModelConfig
+
+DECODE, PREFILL, FIRST, CONTEXT = "decode", "prefill", "first token", "context"
+#: Seconds of one measurement by its title, for one system in one round.
+Found = dict[str, float]
+
+
+@dataclass
+class Bench:
+    """What all measurements of one model share."""
+
+    config: ModelConfig
+    dtype: torch.dtype
+    device: str
+    clock: Clock
+    bandwidth: Bandwidth
+    lengths: Lengths
+    rounds: int
+    budget: float  # seconds for all but the decoding of one row: what takes longer has fewer rounds
+
+    def prompt(self, rows: int, tokens: int) -> Tensor:
+        """(B, T) ids: the same for every system."""
+        random = torch.Generator().manual_seed(7)
+        return torch.randint(0, self.config.vocab_size, (rows, tokens), generator=random).to(self.device)
+
+    def fits(self, lengths: Sequence[int]) -> list[int]:
+        """Those of the lengths that the model was made for."""
+        return [length for length in lengths if length <= self.config.max_position_embeddings]
+
+
+def decoding(bench: Bench, rows: int, ends: Sequence[int]) -> Callable[[System, int], Found]:
+    """The work of one turn: the seconds to the first token, and those of one step in this round's part of each span.
+
+    A span is cut into as many parts as there are rounds; the middle ones come first, so that fewer rounds still stand
+    for the whole. Up to its part a text is skipped, and one step there is not timed.
+    """
+    prompt_BT, lengths, parts = bench.prompt(rows, bench.lengths.prompt), bench.lengths, middle_first(bench.rounds)
+
+    def turn(system: System, number: int) -> Found:
+        found: Found = {}
+        for end in ends:
+            middle = lengths.prompt + (end - lengths.prompt) * (parts[number] + 0.5) / bench.rounds
+            start = max(lengths.prompt, round(middle - lengths.steps / 2) - 1)
+            first, found[f"{DECODE} {lengths.prompt} → {end}"] = one_text(bench, system, prompt_BT, start, end)
+            found.setdefault(FIRST, first)
+        return found
+
+    return turn
+
+
+def at_contexts(bench: Bench, contexts: Sequence[int]) -> Callable[[System, int], Found]:
+    """The work of one turn: the seconds of one step behind each of these many positions."""
+    prompt_BT, lengths = bench.prompt(1, bench.lengths.prompt), bench.lengths
+
+    def turn(system: System, number: int) -> Found:
+        places = {f"{CONTEXT} {context}": context - lengths.steps - 1 for context in contexts}
+        return {title: one_text(bench, system, prompt_BT, start, 0)[1] for title, start in places.items()}
+
+    return turn
+
+
+@torch.inference_mode()
+def one_text(bench: Bench, system: System, prompt_BT: Tensor, start: int, end: int) -> tuple[float, float]:
+    """Begin a text, skip to position `start`, take one step and then time some: seconds to the first token, cache
+    included, and seconds a step. The cache has room for `end` positions, or for what is needed."""
+    rows, steps, text = prompt_BT.shape[0], bench.lengths.steps, {}
+
+    def begin() -> None:
+        text["session"] = system.session(rows, max(end, start + 1 + steps))
+        text["ids"] = text["session"].step(prompt_BT)
+        text["ids"].tolist()  # somebody waits for it
+
+    def step(times: int) -> None:
+        for _ in range(times):
+            text["ids"] = text["session"].step(text["ids"])
+
+    first = timed(bench.clock, begin)
+    if start > prompt_BT.shape[1]:
+        text["session"].skip(start - prompt_BT.shape[1])
+    step(1)
+    return first, timed(bench.clock, lambda: step(steps)) / steps
+
+
+def prefilling(bench: Bench, tokens: int) -> Callable[[System, int], Found]:
+    """The work of one turn: one pass over a prompt of so many tokens, cache included, to the token after it."""
+    prompt_BT = bench.prompt(1, tokens)
+
+    @torch.inference_mode()
+    def turn(system: System, number: int) -> Found:
+        return {f"{PREFILL} {tokens}": timed(bench.clock, lambda: system.session(1, tokens).step(prompt_BT))}
+
+    return turn
+
+
+def middle_first(count: int) -> list[int]:
+    return sorted(range(count), key=lambda part: abs(part - (count - 1) / 2))
+
+
+def interleaved(
+    bench: Bench, systems: Sequence[System], turn: Callable[[System, int], Found], rows: int = 1, limited: bool = True
+) -> list[dict]:
+    """Measure in rounds, each with another system first. One entry for each title that the turns found: the seconds of
+    every system in every round, and the rates of the machine beside them."""
+    for system in systems:
+        if system.compiled:  # what compiling takes is not counted
+            system.ready()
+            turn(system, 0)
+    rates, found, started, rounds = [], [], time.perf_counter(), bench.rounds
+    while len(found) < rounds:
+        number = len(found)
+        rates.append(bench.bandwidth.measure())
+        found.append({})
+        for system in rotated(systems, number):
+            system.ready()
+            found[-1][system.name] = turn(system, number)
+        if limited and number == 0:
+            rounds = max(1, min(rounds, int(bench.budget / (time.perf_counter() - started))))
+    return [entry(bench, title, rows, rates, found) for title in found[0][systems[0].name]]
+
+
+def rotated(systems: Sequence[System], number: int) -> list[System]:
+    number %= len(systems)
+    return [*systems[number:], *systems[:number]]
+
+
+def entry(bench: Bench, title: str, rows: int, rates: list[dict], found: list[dict[str, Found]]) -> dict:
+    """One measurement as it is kept: `tokens` come in `seconds`; `floor` is seconds, too, where there is one."""
+    kind, _, length = title.rpartition(" ")
+    context = int(length) if kind == CONTEXT else 0
+    steps = kind == CONTEXT or kind.startswith(DECODE)
+    floor = None
+    if steps:
+        nbytes = step_bytes(bench.config, bench.dtype, rows, context)
+        floor = [nbytes / fastest(one) for one in rates]
+    return {
+        "measure": title,
+        "rows": rows,
+        "tokens": rows if steps else int(length) if kind == PREFILL else rows,
+        "bytes": nbytes if steps else None,
+        "floor": floor,
+        "rates": rates,
+        "seconds": {name: [one[name][title] for one in found] for name in sorted(found[0])},
+    }

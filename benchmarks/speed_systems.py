@@ -1,0 +1,142 @@
+"""The systems that `benchmarks.speed` compares, all behind one small contract; and the ways to run this package.
+
+A system opens sessions. A session is one text (or a batch of equally long ones) with its cache, and can be asked for
+the logits of the last position. Everybody decodes with the same loop, the model called directly: no library pays for
+the comforts of its own `generate`, neither its peers' nor this one.
+
+Shape suffixes: B batch, T new tokens, V vocabulary.
+"""
+
+import gc
+import inspect
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from course_helpers import load_model
+
+OURS, TRANSFORMERS, SCRATCH = "course_helpers", "transformers", "llms-from-scratch"
+
+
+class Session:
+    """One text in the making. Subclasses say how their library continues it."""
+
+    def logits(self, ids_BT: Tensor) -> Tensor:
+        """(B, V): read T more tokens; what follows the last of them."""
+        raise NotImplementedError
+
+    def skip(self, positions: int) -> None:
+        """Go on as if so many more tokens had been read: zeros take the place of their keys and values. A step takes
+        as long after zeros as after anything else, and long texts need not be worked out first."""
+        raise NotImplementedError
+
+    def nbytes(self) -> int:
+        """Bytes of the cache that are held in memory, whether in use or not."""
+        raise NotImplementedError
+
+    def step(self, ids_BT: Tensor) -> Tensor:
+        """The likeliest next token of each row, (B, 1)."""
+        return self.logits(ids_BT).argmax(dim=-1, keepdim=True)
+
+
+@dataclass
+class System:
+    """One way to run one model. `session(rows, positions)` begins a text."""
+
+    name: str
+    who: str
+    session: Callable[[int, int], Session]
+    ready: Callable[[], None] = lambda: None  # called before its turn: several systems may share one loaded model
+    exact: bool = True  # the weights are those of the file
+    compiled: bool = False
+    note: str = ""
+
+
+@dataclass
+class Loaded:
+    """Systems that share one model in memory, and how many seconds that took to load."""
+
+    systems: list[System]
+    seconds: float = 0.0
+
+
+@dataclass
+class Loader:
+    """A model to load; `who` says by which library. Called with folder, dtype and device."""
+
+    who: str
+    load: Callable[[Path, torch.dtype, str], list[System]]
+    covers: tuple[str, ...]  # the names of the systems that fall away where it cannot
+    size: float = 1.0  # memory of it, in models
+    family: Callable[[str], bool] = field(default=lambda model_type: True)
+
+    def __call__(self, folder: Path, dtype: torch.dtype, device: str) -> Loaded:
+        gc.collect()
+        started = time.perf_counter()
+        systems = self.load(folder, dtype, device)
+        if device != "cpu":
+            torch.cuda.synchronize(device) if torch.cuda.is_available() else None
+        return Loaded(systems, time.perf_counter() - started)
+
+
+class OurSession(Session):
+    def __init__(self, model, rows: int, positions: int):
+        self.model, self.cache = model, model.make_cache(rows, positions)
+
+    def logits(self, ids_BT: Tensor) -> Tensor:
+        return self.model(ids_BT, cache=self.cache, last_only=True)[:, -1]
+
+    def skip(self, positions: int) -> None:
+        self.cache.begin(positions, id(self.model))
+        self.cache.advance(positions, None)
+
+    def nbytes(self) -> int:
+        return self.cache.nbytes
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to load this package's models."""
+
+    options: dict[str, object]
+    note: str
+    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16)
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    exact: bool = True
+
+    def possible(self, dtype: torch.dtype, device: str, compiled: bool) -> bool:
+        known = inspect.signature(load_model).parameters
+        asked = compiled or not self.options.get("compile")
+        return asked and dtype in self.dtypes and device in self.devices and self.options.keys() <= known.keys()
+
+
+WAYS: dict[str, Way] = {
+    "plain": Way({}, "as loaded by default"),
+    "packed": Way({"weights": "packed"}, "matrices laid out anew for this processor by oneDNN", devices=("cpu",)),
+    "int8": Way(
+        {"weights": "int8"}, "matrices rounded to 8 bits: not the same model", (torch.bfloat16,), ("cpu",), exact=False
+    ),
+    "compiled": Way({"compile": True}, "decode steps through torch.compile, cache of fixed size"),
+}
+
+
+def our_loader(name: str, way: Way) -> Loader:
+    title = f"{OURS}, {name}"
+
+    def load(folder: Path, dtype: torch.dtype, device: str) -> list[System]:
+        model = load_model(folder, dtype=dtype, device=device, **way.options)
+        session = lambda rows, positions: OurSession(model, rows, positions)  # noqa: E731
+        return [System(title, OURS, session, exact=way.exact, compiled="compile" in way.options, note=way.note)]
+
+    return Loader(OURS, load, (title,))
+
+
+def our_loaders(dtype: torch.dtype, device: str, compiled: bool) -> Iterator[Loader]:
+    kind = torch.device(device).type
+    for name, way in WAYS.items():
+        if way.possible(dtype, kind, compiled):
+            yield our_loader(name, way)
