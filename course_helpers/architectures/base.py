@@ -6,13 +6,13 @@ Shape suffixes: B batch, T new tokens, E model width, V vocabulary.
 import warnings
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import CourseWarning
 from .cache import KVCache, attention_mask
 from .config import ModelConfig
 from .layers import AttentionContext
+from .products import linear
 
 
 class LanguageModel(nn.Module):
@@ -72,7 +72,7 @@ class LanguageModel(nn.Module):
             cache.advance(new_tokens, left_padding_B)
         x_BTE = self.final_norm(x_BTE)
         x_BTE = x_BTE[:, -1:] if last_only else x_BTE
-        return x_BTE if hidden_states else F.linear(x_BTE, self.head_weight)
+        return x_BTE if hidden_states else linear(x_BTE, self.head_weight)
 
     def contexts(
         self, start: int, new_tokens: int, left_padding_B: Tensor | None, max_length: int | None

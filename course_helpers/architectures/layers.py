@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .cache import LayerCache
+from .products import attend_once, linear
 from .rope import apply_rotary
 
 
@@ -28,12 +29,16 @@ class AttentionContext:
 
 
 class Linear(nn.Linear):
-    """nn.Linear that, built without memory, does not pretend to fill it: on the meta device that changes nothing and
-    costs a second, because torch first loads its Python descriptions of every operation."""
+    """nn.Linear with the course's choice of kernels. Built without memory, it does not pretend to fill it: on the meta
+    device that changes nothing and costs a second, because torch first loads its Python descriptions of every
+    operation."""
 
     def reset_parameters(self) -> None:
         if not self.weight.is_meta:
             super().reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
 
 
 class Embedding(nn.Embedding):
@@ -102,15 +107,18 @@ class Attention(nn.Module):
             key_BKTD = apply_rotary(key_BKTD, context.cos_B1TD, context.sin_B1TD)
         if cache is not None:
             key_BKTD, value_BKTD = cache.update(key_BKTD, value_BKTD)  # from here on S positions, not T
-        mixed_BHTD = F.scaled_dot_product_attention(
-            query_BHTD,
-            key_BKTD,
-            value_BKTD,
-            attn_mask=context.mask,
-            is_causal=context.is_causal,
-            scale=self.scale,
-            enable_gqa=self.enable_gqa,
-        )
+        if cache is not None and query_BHTD.shape[2] == 1:
+            mixed_BHTD = attend_once(query_BHTD, key_BKTD, value_BKTD, context.mask, self.scale)
+        else:
+            mixed_BHTD = F.scaled_dot_product_attention(
+                query_BHTD,
+                key_BKTD,
+                value_BKTD,
+                attn_mask=context.mask,
+                is_causal=context.is_causal,
+                scale=self.scale,
+                enable_gqa=self.enable_gqa,
+            )
         return self.output(mixed_BHTD.transpose(1, 2).flatten(2))
 
 

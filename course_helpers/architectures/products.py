@@ -1,0 +1,52 @@
+"""Matrix products and attention over a cache: which of torch's kernels does them.
+
+Every kernel computes the same sums; they differ in speed, by up to two times, and in the order of the sums, and so in
+the last bits. Two kinds of work are told apart by torch.inference_mode: inside it (as `generate` runs) nothing but
+the result matters, and the fastest kernel is taken; outside, torch's usual one, so that logits can be held against
+Transformers' to the last bit. benchmarks/results/speed.md has the figures.
+
+Shape suffixes: B batch, S keys in sight, H query heads, K key/value heads, G query heads that share one key/value head
+(H / K), D head dimension.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`x @ weight.T + bias`: (..., I) and (O, I) -> (..., O)."""
+    if weight.dtype == torch.float32 and has_onednn(x):
+        return onednn_linear(x, weight, bias)
+    return F.linear(x, weight, bias)
+
+
+def has_onednn(x: Tensor) -> bool:
+    """Whether oneDNN may do the products of x: on a CPU, for results only. torch's F.linear gives float32 to MKL,
+    which reads a matrix on one core, and on AMD at half of what memory gives; oneDNN's product, the one that
+    torch's own compiler takes, is as fast or faster for any number of rows."""
+    return ONEDNN and x.device.type == "cpu" and torch.is_inference_mode_enabled() and not torch.compiler.is_compiling()
+
+
+ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """oneDNN's product, of a matrix that may be packed (see `packing.py`)."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def attend_once(query_BH1D: Tensor, key_BKSD: Tensor, value_BKSD: Tensor, mask: Tensor | None, scale: float | None):
+    """Attention of one new token over all keys: (B, H, 1, D).
+
+    The G query heads of a key/value head see the same keys under the same mask, so they go as G rows of one head: the
+    keys are then read once and not G times. torch's kernel for bfloat16 is slower with one row than with two, by
+    half or more; a group of one is therefore asked twice.
+    """
+    heads = key_BKSD.shape[1]
+    query_BKGD = query_BH1D.unflatten(1, (heads, -1)).squeeze(3)
+    group = query_BKGD.shape[2]
+    if group == 1 and query_BKGD.dtype == torch.bfloat16 and query_BKGD.device.type == "cpu":
+        query_BKGD = query_BKGD.expand(-1, -1, 2, -1)
+    mixed_BKGD = F.scaled_dot_product_attention(query_BKGD, key_BKSD, value_BKSD, attn_mask=mask, scale=scale)
+    return mixed_BKGD[:, :, :group].flatten(1, 2).unsqueeze(2)
