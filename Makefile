@@ -30,8 +30,8 @@ export TRANSFORMERS_OFFLINE := 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test browser lab labs learner colab publish check bench compatibility checkpoints slides slides-8k slides-watch animations \
-	film-tools site pack system-packages clean
+.PHONY: help run test browser lab labs learner colab publish check bench course-time compatibility checkpoints slides slides-8k \
+	slides-watch animations film-tools site pack system-packages clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -69,6 +69,9 @@ bench: $(READY) ## measure against peers; figures go to benchmarks/results (some
 	@$(VENV_PYTHON) -m benchmarks.loading
 	@$(VENV_PYTHON) -m benchmarks.parallel
 	@env -u OMP_NUM_THREADS $(VENV_PYTHON) -m benchmarks.planning
+
+course-time: $(READY) $(DECK_READY) $(SITE_READY) ## time imports, labs, tests, deck, films beside the committed figures (ONLY="imports labs" CHECK=1)
+	@$(VENV_PYTHON) -m benchmarks.course $(if $(ONLY),--only $(ONLY)) $(if $(CHECK),--check)
 
 compatibility: $(READY) ## tests with the oldest and newest supported libraries (CASES="oldest ..." for some)
 	@$(VENV_PYTHON) tools/compatibility.py $(CASES)
