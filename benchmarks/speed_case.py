@@ -22,8 +22,7 @@ from benchmarks.speed_floor import Bandwidth
 from benchmarks.speed_peers import CACHES, cache_bytes, scratch_loader, transformers_loader
 from benchmarks.speed_rounds import Bench, at_contexts, decoding, interleaved, prefilling
 from benchmarks.speed_shapes import BRAIN, QUICK, SINGLE, USUAL, Shape, shapes
-from benchmarks.speed_systems import OURS, TRANSFORMERS, Loaded, Loader, System, our_loaders
-from course_helpers.dtypes import short
+from benchmarks.speed_systems import OURS, SCRATCH, TRANSFORMERS, Loaded, Loader, System, our_loaders
 from course_helpers.families import family_of
 from course_helpers.labs.lab_app_a import write_random_checkpoint
 from course_helpers.loaders.hub_budget import readable
@@ -153,6 +152,17 @@ def measures(bench: Bench, systems: list[System], long: bool) -> list[dict]:
     return found
 
 
+def joined(before: list[dict], more: list[dict]) -> list[dict]:
+    """The measures of several groups as one: what was found on more systems is added to what is there already."""
+    rest = {(one["measure"], one["rows"]): one for one in more}
+    for one in before:
+        if other := rest.pop((one["measure"], one["rows"]), None):
+            one["seconds"] |= other["seconds"]
+            one["rates"] += other["rates"]
+            one["floor"] = one["floor"] and one["floor"] | other["floor"]
+    return before + list(rest.values())
+
+
 def best_of_each(systems: list[System], measure: dict) -> list[System]:
     """The fastest of each library: the only ones that are asked for what takes long."""
     seconds = {name: statistics.median(values) for name, values in measure["seconds"].items()}
@@ -162,13 +172,26 @@ def best_of_each(systems: list[System], measure: dict) -> list[System]:
     return [system for system in systems if system in best.values()]
 
 
-def caches(shape: Shape, bench: Bench) -> list[dict]:
+@torch.inference_mode()
+def growth(systems: list[System], bench: Bench) -> dict[str, float]:
+    """Bytes of each position of one row, of caches that grow by joining: measured on a text of the prompt's length."""
+    found, prompt_BT = {}, bench.prompt(1, bench.lengths.prompt)
+    for system in systems:
+        if system.who == SCRATCH:
+            session = system.session(1, prompt_BT.shape[1])
+            session.logits(prompt_BT)
+            found[system.who] = session.nbytes() / prompt_BT.shape[1]
+    return found
+
+
+def caches(shape: Shape, bench: Bench, growing: dict[str, float]) -> list[dict]:
     """Bytes of one row's cache, foretold and asked of the classes that hold it."""
     model = on_meta(family_of(shape.config.to_hf()).model, shape.config)
     rows = []
     for positions in bench.fits(bench.lengths.caches):
         ours = model.make_cache(1, positions, bench.dtype, "meta").nbytes
         peers = {f"{TRANSFORMERS}, {kind}": cache_bytes(shape.config, kind, positions, bench.dtype) for kind in CACHES}
+        peers |= {name: int(each * positions) for name, each in growing.items()}
         formula = kv_cache_bytes(shape.config, positions, 1, bench.dtype)
         rows.append({"positions": positions, "formula": formula, "held": {OURS: ours} | peers})
     return rows
@@ -196,15 +219,17 @@ def measure_case(settings: Settings, folder: Path, clock: Clock | None = None) -
     bandwidth = Bandwidth(dtype, settings.device, clock, settings.amount)
     bench = Bench(shape.config, dtype, settings.device, clock, bandwidth, lengths, settings.rounds, settings.budget)
     case |= {"together": len(together) == 1, "systems": [], "left_out": left_out, "checks": [], "measures": []}
-    reference = None
+    reference, growing = None, {}
     for group in together:
         models = list(loaded(group, folder / "model", bench, left_out))
         systems, reference, checks = checked(models, reference, bench, left_out)
         case["checks"] += checks
+        growing |= growth(systems, bench)
         case["systems"] += [described(system, one.seconds) for one in models for system in one.systems]
-        case["measures"] += measures(bench, systems, shape.long and dtype == shape.dtypes[0]) if systems else []
+        found = measures(bench, systems, shape.long and dtype == shape.dtypes[0]) if systems else []
+        case["measures"] = joined(case["measures"], found)
         del models, systems
-    return case | {"caches": caches(shape, bench), "short": short(dtype)}
+    return case | {"caches": caches(shape, bench, growing)}
 
 
 def described(system: System, seconds: float) -> dict:

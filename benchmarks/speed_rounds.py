@@ -141,20 +141,20 @@ def rotated(systems: Sequence[System], number: int) -> list[System]:
 
 
 def entry(bench: Bench, title: str, rows: int, rates: list[dict], found: list[dict[str, Found]]) -> dict:
-    """One measurement as it is kept: `tokens` come in `seconds`; `floor` is seconds, too, where there is one."""
+    """One measurement as it is kept: `tokens` come in `seconds`, of every system in every round; `floor` is seconds,
+    too, those of the same rounds, where there is a floor."""
     kind, _, length = title.rpartition(" ")
     context = int(length) if kind == CONTEXT else 0
     steps = kind == CONTEXT or kind.startswith(DECODE)
-    floor = None
-    if steps:
-        nbytes = step_bytes(bench.config, bench.dtype, rows, context)
-        floor = [nbytes / fastest(one) for one in rates]
+    names = sorted(found[0])
+    nbytes = step_bytes(bench.config, bench.dtype, rows, context) if steps else None
+    floor = {name: [nbytes / fastest(one) for one in rates] for name in names} if steps else None
     return {
         "measure": title,
         "rows": rows,
         "tokens": rows if steps else int(length) if kind == PREFILL else rows,
-        "bytes": nbytes if steps else None,
+        "bytes": nbytes,
         "floor": floor,
         "rates": rates,
-        "seconds": {name: [one[name][title] for one in found] for name in sorted(found[0])},
+        "seconds": {name: [one[name][title] for one in found] for name in names},
     }
