@@ -12,6 +12,7 @@ from course_helpers.labs.check import check_labs
 from course_helpers.labs.copies import write_copies
 from course_helpers.labs.execution import DEFAULT_CELL_TIMEOUT
 from course_helpers.labs.order import NOTEBOOKS_FOLDER, LabError, find_labs, select_labs
+from course_helpers.labs.pair import relative
 from course_helpers.labs.publishing import publish
 from course_helpers.labs.run import print_table, run_labs, write_record
 from course_helpers.labs.runbook import write_runbook
@@ -39,7 +40,9 @@ def _run(options: argparse.Namespace, labs: list, complete: bool) -> bool:
     results_folder = options.results or options.notebooks.resolve().parent / "results"
     outcomes = run_labs(labs, results_folder, options.cell_timeout)
     print_table(outcomes)
-    write_record(outcomes, results_folder / "run.json", complete)
+    record = results_folder / "run.json"
+    if not write_record(outcomes, record, complete):
+        print(f"{relative(record)} keeps the last run of all labs.", file=sys.stderr)
     return all(outcome.ok for outcome in outcomes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -103,12 +104,19 @@ def print_table(outcomes: Sequence[LabRun], stream: TextIO | None = None) -> Non
     verdict = f"FAILED: {', '.join(failed)}" if failed else "all passed"
     count = sum(len(outcome.checkpoints) for outcome in outcomes)
     seconds = sum(outcome.seconds for outcome in outcomes)
-    summary = f"{len(outcomes)} labs, {count} validation checkpoints, {seconds:.0f} seconds: {verdict}"
+    labs = "1 lab" if len(outcomes) == 1 else f"{len(outcomes)} labs"
+    summary = f"{labs}, {count} validation checkpoints, {seconds:.0f} seconds: {verdict}"
     print(f"\n{summary}", file=stream)
 
 
-def write_record(outcomes: Sequence[LabRun], path: Path, complete: bool) -> None:
-    """Keep a run as JSON; ``complete`` says whether it covered every lab there is."""
+def write_record(outcomes: Sequence[LabRun], path: Path, complete: bool) -> bool:
+    """Keep a run as JSON; ``complete`` says whether it covered every lab there is.
+
+    A run of some labs never replaces the record of a run of all, which deck, runbook and timing plan are made from:
+    then nothing is written, and False returned.
+    """
+    if not complete and path.exists() and json.loads(path.read_text(encoding="utf-8"))["complete"]:
+        return False
     labs = [asdict(outcome) | {"ok": outcome.ok} for outcome in outcomes]
     record = {
         "ok": all(outcome.ok for outcome in outcomes),
@@ -118,6 +126,7 @@ def write_record(outcomes: Sequence[LabRun], path: Path, complete: bool) -> None
         "labs": labs,
     }
     write_json(path, _rounded(record))
+    return True
 
 
 def _checkpoint_records(cell: Cell) -> Iterator[dict]:

@@ -65,3 +65,12 @@ def test_a_checkpoint_that_names_another_lab_does_not_count(run, write_lab):
     status, captured, record = run("M9-LAB-01")
     assert status == 1 and "names M9-LAB-02, but stands in M9-LAB-01" in captured.out
     assert not record["complete"]
+
+
+def test_a_run_of_one_lab_leaves_the_record_of_all_as_it_was(run, write_lab):
+    write_lab("M9-LAB-01")
+    write_lab("M9-LAB-04")
+    _, _, complete = run()
+    status, captured, record = run("M9-LAB-04")
+    assert status == 0 and record == complete and len(record["labs"]) == 2
+    assert "run.json keeps the last run of all labs" in captured.err and "1 lab, 1 validation" in captured.out

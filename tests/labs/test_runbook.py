@@ -1,6 +1,7 @@
 """The runbook's table of steps is the order of the labs, their checkpoints, and the seconds of the last run."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -40,10 +41,17 @@ def test_checkpoints_are_found_over_line_ends_and_named_once(write_lab):
     assert checkpoint_names(lab) == ["long", "one and one"]
 
 
+def records():
+    """The last run of all labs here, and the one that is committed: whoever has just run the labs has his own seconds."""
+    here = (ROOT / "results" / "run.json").read_text(encoding="utf-8")
+    committed = subprocess.run(["git", "show", "HEAD:results/run.json"], cwd=ROOT, capture_output=True, check=False)
+    return [json.loads(text) for text in (here, committed.stdout.decode() or here)]
+
+
 def test_the_runbook_is_up_to_date():
     text = (ROOT / "runbook.md").read_text(encoding="utf-8")
-    run = json.loads((ROOT / "results" / "run.json").read_text(encoding="utf-8"))
-    assert with_steps(text, find_labs(), run) == text, "python -m course_helpers.labs runbook"
+    made = [with_steps(text, find_labs(), run) for run in records()]
+    assert text in made, "python -m course_helpers.labs runbook"
 
 
 def test_every_lab_has_one_stage():
