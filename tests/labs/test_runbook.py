@@ -42,7 +42,7 @@ def test_checkpoints_are_found_over_line_ends_and_named_once(write_lab):
 
 
 def records():
-    """The last run of all labs here, and the one that is committed: whoever has just run the labs has his own seconds."""
+    """The last run of all labs here, and the one that is committed: a run of yours has other seconds."""
     here = (ROOT / "results" / "run.json").read_text(encoding="utf-8")
     committed = subprocess.run(["git", "show", "HEAD:results/run.json"], cwd=ROOT, capture_output=True, check=False)
     return [json.loads(text) for text in (here, committed.stdout.decode() or here)]
