@@ -64,11 +64,12 @@ check: $(READY) ## ruff, and the labs without executing them
 	@$(VENV_PYTHON) -m ruff check .
 	@$(VENV_PYTHON) -m course_helpers.labs check $(LABS)
 
-bench: $(READY) ## measure against peers; figures go to benchmarks/results (some minutes; close everything else)
+bench: $(READY) ## measure against peers; figures go to benchmarks/results (about an hour; close everything else)
 	@$(VENV_PYTHON) -m pip install -q --no-deps -r benchmarks/requirements.txt -c constraints.txt
 	@$(VENV_PYTHON) -m benchmarks.loading
 	@$(VENV_PYTHON) -m benchmarks.parallel
 	@env -u OMP_NUM_THREADS $(VENV_PYTHON) -m benchmarks.planning
+	@$(VENV_PYTHON) -m benchmarks.speed
 
 course-time: $(READY) $(DECK_READY) $(SITE_READY) ## time imports, labs, tests, deck, films beside the committed figures (ONLY="imports labs" CHECK=1)
 	@$(VENV_PYTHON) -m benchmarks.course $(if $(ONLY),--only $(ONLY)) $(if $(CHECK),--check)

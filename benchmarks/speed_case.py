@@ -1,6 +1,8 @@
 """One model in one type, in a process of its own: load it into every system, see that they agree, measure.
 
-python -m benchmarks.speed_case SETTINGS.json RESULT.json      what `benchmarks.speed` starts
+    python -m benchmarks.speed_case SETTINGS.json RESULT.json
+
+is what `benchmarks.speed` starts.
 """
 
 import contextlib
@@ -15,24 +17,20 @@ from pathlib import Path
 
 import psutil
 import torch
-from torch import Tensor
 
+from benchmarks.speed_check import checked
 from benchmarks.speed_clock import Clock, clock_of
-from benchmarks.speed_floor import Bandwidth
+from benchmarks.speed_floor import AMOUNT, Bandwidth
 from benchmarks.speed_peers import CACHES, cache_bytes, scratch_loader, transformers_loader
 from benchmarks.speed_rounds import Bench, at_contexts, decoding, interleaved, prefilling
-from benchmarks.speed_shapes import BRAIN, QUICK, SINGLE, USUAL, Shape, shapes
+from benchmarks.speed_shapes import QUICK, USUAL, Shape, shapes
 from benchmarks.speed_systems import OURS, SCRATCH, TRANSFORMERS, Loaded, Loader, System, our_loaders
 from course_helpers.families import family_of
 from course_helpers.labs.lab_app_a import write_random_checkpoint
 from course_helpers.loaders.hub_budget import readable
 from course_helpers.sizes import kv_cache_bytes, on_meta
 
-REFERENCE = f"{TRANSFORMERS}, sdpa, dynamic"
-#: How far logits may lie from the reference's, as a part of the largest of them; weights of 8 bits are another model.
-TOLERANCE = {SINGLE: 1e-4, BRAIN: 0.05}
-INEXACT = 0.25
-BESIDE = 2 * 10**9  # bytes for what is not weights: caches, activations, the matrices of the floor
+BESIDE = 3 * 10**9  # bytes for what is not weights: caches, activations, logits of long prompts
 
 
 @dataclass(frozen=True)
@@ -48,62 +46,23 @@ class Settings:
     amount: float | None = None  # bytes of matrices that the bandwidth is measured on
 
 
-class Reference:
-    """What a correct model answers: tokens, and the logits behind each."""
-
-    def __init__(self, bench: Bench, system: System):
-        self.bench, self.ids_BT = bench, bench.prompt(1, bench.lengths.prompt)
-        self.tokens: list[int] = []
-        self.logits = self.follow(system, None)
-
-    @torch.inference_mode()
-    def follow(self, system: System, tokens: list[int] | None) -> Tensor:
-        """Logits along these tokens, or (None) along the system's own, which are then kept."""
-        system.ready()
-        count = self.bench.lengths.checked
-        session, found = system.session(1, self.bench.lengths.prompt + count), []
-        step_BT = self.ids_BT
-        for place in range(count + 1):
-            found.append(session.logits(step_BT)[0].float().cpu())
-            if tokens is None:
-                self.tokens.append(int(found[-1].argmax()))
-            step_BT = torch.tensor([[(tokens or self.tokens)[place]]], device=self.bench.device)
-        return torch.stack(found)
-
-    def compare(self, system: System) -> dict:
-        """How far a system is from it. Raises RuntimeError for ours, and ValueError for a peer, if that is too far."""
-        logits = self.follow(system, self.tokens)
-        difference = float((logits - self.logits).abs().max() / self.logits.abs().max())
-        tolerance = TOLERANCE[self.bench.dtype] if system.exact else INEXACT
-        if not difference <= tolerance:  # also if it is not a number
-            message = (
-                f"its logits differ from {REFERENCE}'s by {difference:.2g} of the largest, {tolerance} are allowed"
-            )
-            raise (RuntimeError if system.who == OURS else ValueError)(f"{system.name}: {message}")
-        same = sum(int(one.argmax()) == token for one, token in zip(logits, self.tokens, strict=True))
-        return {
-            "system": system.name,
-            "difference": difference,
-            "tolerance": tolerance,
-            "same_tokens": same,
-            "of": len(self.tokens),
-        }
-
-
 def free_bytes(device: str) -> int:
     if torch.device(device).type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return psutil.virtual_memory().available
 
 
-def groups(loaders: list[Loader], nbytes: int, free: int) -> tuple[list[list[Loader]], list[dict]]:
+def groups(loaders: list[Loader], nbytes: int, free: float) -> tuple[list[list[Loader]], list[dict]]:
     """Which models are in memory at the same time: all, or, where that is too much, one after the other; and which
     are too large even so, with a line that says it."""
     if sum(one.size for one in loaders) * nbytes + BESIDE <= free:
         return [loaders], []
     alone = [one for one in loaders if one.size * nbytes + BESIDE <= free]
     lacking = [
-        {"name": name, "reason": f"needs {readable(int(one.size * nbytes + BESIDE))}, and {readable(free)} are free"}
+        {
+            "name": name,
+            "reason": f"needs {readable(int(one.size * nbytes + BESIDE))}, and {readable(int(free))} are free",
+        }
         for one in loaders
         if one not in alone
         for name in one.covers
@@ -119,34 +78,13 @@ def loaded(group: list[Loader], folder: Path, bench: Bench, left_out: list[dict]
             left_out += [{"name": name, "reason": str(error)} for name in loader.covers]
 
 
-def checked(
-    models: list[Loaded], reference: Reference | None, bench: Bench, left_out: list[dict]
-) -> tuple[list[System], Reference, list[dict]]:
-    """The systems that compute what they should. A peer that cannot, or does not, is left out, with the reason."""
-    good, checks = [], []
-    systems = [system for one in models for system in one.systems]
-    reference = reference or Reference(bench, next(one for one in systems if one.name == REFERENCE))
-    for system in systems:
-        try:
-            checks.append(reference.compare(system))
-            good.append(system)
-        except (RuntimeError, ValueError) as error:
-            if system.who == OURS:
-                raise
-            left_out.append({"name": system.name, "reason": str(error).splitlines()[0]})
-    return good, reference, checks
-
-
 def measures(bench: Bench, systems: list[System], long: bool) -> list[dict]:
     """Everything that is measured on systems in memory."""
     lengths = bench.lengths
     found = interleaved(bench, systems, decoding(bench, 1, bench.fits(lengths.spans)), limited=False)
     found += interleaved(bench, systems, decoding(bench, lengths.rows, lengths.spans[:1]), lengths.rows)
-    short_prompt, *longer = bench.fits(lengths.prefills)
-    found += interleaved(bench, systems, prefilling(bench, short_prompt))
-    best = best_of_each(systems, found[-1])
-    for tokens in longer:
-        found += interleaved(bench, best, prefilling(bench, tokens))
+    if readers := [system for system in systems if not system.compiled]:  # only steps are compiled
+        found += prefills(bench, readers)
     if long:
         found += interleaved(bench, systems, at_contexts(bench, bench.fits(lengths.contexts)))
     return found
@@ -161,6 +99,16 @@ def joined(before: list[dict], more: list[dict]) -> list[dict]:
             one["rates"] += other["rates"]
             one["floor"] = one["floor"] and one["floor"] | other["floor"]
     return before + list(rest.values())
+
+
+def prefills(bench: Bench, systems: list[System]) -> list[dict]:
+    """The shortest prompt is read by all systems, longer ones by the best of each library."""
+    short_prompt, *longer = bench.fits(bench.lengths.prefills)
+    found = interleaved(bench, systems, prefilling(bench, short_prompt))
+    best = best_of_each(systems, found[-1])
+    for tokens in longer:
+        found += interleaved(bench, best, prefilling(bench, tokens))
+    return found
 
 
 def best_of_each(systems: list[System], measure: dict) -> list[System]:
@@ -211,7 +159,7 @@ def measure_case(settings: Settings, folder: Path, clock: Clock | None = None) -
         *our_loaders(dtype, settings.device, settings.compiled),
         scratch_loader(shape.config),
     ]
-    together, left_out = groups(loaders, shape.nbytes(dtype), free)
+    together, left_out = groups(loaders, shape.nbytes(dtype), free - 2 * AMOUNT[torch.device(settings.device).type])
     if not together or together[0][0].who != TRANSFORMERS:
         return case | {"skipped": left_out[0]["reason"]}
     with contextlib.redirect_stdout(io.StringIO()):  # its progress bar
@@ -225,7 +173,9 @@ def measure_case(settings: Settings, folder: Path, clock: Clock | None = None) -
         systems, reference, checks = checked(models, reference, bench, left_out)
         case["checks"] += checks
         growing |= growth(systems, bench)
-        case["systems"] += [described(system, one.seconds) for one in models for system in one.systems]
+        case["systems"] += [
+            described(system, one.seconds) for one in models for system in one.systems if system in systems
+        ]
         found = measures(bench, systems, shape.long and dtype == shape.dtypes[0]) if systems else []
         case["measures"] = joined(case["measures"], found)
         del models, systems

@@ -19,9 +19,10 @@ from course_helpers.architectures.config import ModelConfig
 from course_helpers.planning.costs import anatomy
 from course_helpers.sizes import kv_cache_bytes
 
-WIDTH = 4096
-#: Bytes of matrices: many times a processor's cache; on a GPU more, because it is done with 400 MB in no time.
-AMOUNT = {"cpu": 400e6, "cuda": 8e9}
+#: Rows and columns of a matrix, and bytes of all of them: many times a processor's cache. A GPU is done with such
+#: matrices sooner than the next one can be asked for; it has larger ones.
+WIDTH = {"cpu": 4096, "cuda": 16384}
+AMOUNT = {"cpu": 400e6, "cuda": 4.3e9}
 PASSES = 3
 
 
@@ -38,9 +39,9 @@ class Bandwidth:
     """Bytes a second of the matrix-vector products that a device has, for weights of one type."""
 
     def __init__(self, dtype: torch.dtype, device: str, clock: Clock, amount: float | None = None):
+        """`amount`: for tests, which have no time for matrices of the usual size."""
         kind, self.clock = torch.device(device).type, clock
-        amount = amount or AMOUNT.get(kind, AMOUNT["cpu"])
-        side = WIDTH if amount >= 2 * WIDTH**2 * dtype.itemsize else 256
+        side, amount = (256, amount) if amount else (WIDTH[kind], AMOUNT[kind])
         self.nbytes = side * side * dtype.itemsize
         self.x = torch.full((1, side), 0.01, dtype=dtype, device=device)
         count = ceil(amount / self.nbytes)

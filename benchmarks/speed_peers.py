@@ -68,7 +68,8 @@ def transformers_loader(compiled: bool) -> Loader:
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
+        place = {} if device == "cpu" else {"device_map": device}  # straight to the device; that needs accelerate
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **place).eval()
         found = [transformers_system(model, *name.split(", ")[1:]) for name in names]
         if compiled:
             call = compiled_call(model, device)
@@ -215,7 +216,8 @@ def scratch_loader(config: ModelConfig) -> Loader:
         model = model.to(device).eval()
         return [System(SCRATCH, SCRATCH, lambda rows, positions: ScratchSession(model, rows, options))]
 
-    return Loader(SCRATCH, load, (SCRATCH,), size=1.3)
+    # A tied head is a second copy there. What it cannot load takes no memory.
+    return Loader(SCRATCH, load, (SCRATCH,), size=1.3 if config.model_type in SCRATCH_MODELS else 0.0)
 
 
 def cache_bytes(config: ModelConfig, kind: str, positions: int, dtype: torch.dtype) -> int:

@@ -56,9 +56,10 @@ def decoding(bench: Bench, rows: int, ends: Sequence[int]) -> Callable[[System, 
     def turn(system: System, number: int) -> Found:
         found: Found = {}
         for end in ends:
+            begun_BT = prompt_BT if not found else prompt_BT[:, :1]  # the first token is timed once a turn
             middle = lengths.prompt + (end - lengths.prompt) * (parts[number] + 0.5) / bench.rounds
             start = max(lengths.prompt, round(middle - lengths.steps / 2) - 1)
-            first, found[f"{DECODE} {lengths.prompt} → {end}"] = one_text(bench, system, prompt_BT, start, end)
+            first, found[f"{DECODE} {lengths.prompt} → {end}"] = one_text(bench, system, begun_BT, start, end)
             found.setdefault(FIRST, first)
         return found
 
@@ -67,7 +68,7 @@ def decoding(bench: Bench, rows: int, ends: Sequence[int]) -> Callable[[System, 
 
 def at_contexts(bench: Bench, contexts: Sequence[int]) -> Callable[[System, int], Found]:
     """The work of one turn: the seconds of one step behind each of these many positions."""
-    prompt_BT, lengths = bench.prompt(1, bench.lengths.prompt), bench.lengths
+    prompt_BT, lengths = bench.prompt(1, 1), bench.lengths
 
     def turn(system: System, number: int) -> Found:
         places = {f"{CONTEXT} {context}": context - lengths.steps - 1 for context in contexts}

@@ -11,7 +11,7 @@ import gc
 import inspect
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -71,15 +71,14 @@ class Loader:
     who: str
     load: Callable[[Path, torch.dtype, str], list[System]]
     covers: tuple[str, ...]  # the names of the systems that fall away where it cannot
-    size: float = 1.0  # memory of it, in models
-    family: Callable[[str], bool] = field(default=lambda model_type: True)
+    size: float = 1.0  # memory that it takes, in models
 
     def __call__(self, folder: Path, dtype: torch.dtype, device: str) -> Loaded:
         gc.collect()
         started = time.perf_counter()
         systems = self.load(folder, dtype, device)
-        if device != "cpu":
-            torch.cuda.synchronize(device) if torch.cuda.is_available() else None
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize(device)
         return Loaded(systems, time.perf_counter() - started)
 
 

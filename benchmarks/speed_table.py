@@ -26,11 +26,11 @@ directly. Made by `{command}`.
   has them. int8 does not, so it is compared with nothing; it reads half the bytes, so its floor would be lower.
 """
 
-CACHES = """One row. Formula: 2 × key/value heads × head dimension × bytes, for each position that a layer keeps, which is
-at most its window. Ours is what `make_cache(...).nbytes` says. Transformers' are the sizes of the tensors that its own cache
-classes hold after one update for the text and one for its last token, on torch's meta device, where tensors have no
-memory. {scratch} joins a longer tensor at every step: the bytes of one position, measured in a real session, times the
-positions.
+CACHES = """One row. Formula: 2 × key/value heads × head dimension × bytes, for each position that a layer keeps, which
+is at most its window. Ours is what `make_cache(...).nbytes` says. Transformers' are the sizes of the tensors that its
+own cache classes hold after one update for the text and one for its last token, on torch's meta device, where tensors
+have no memory. {scratch} joins a longer tensor at every step: the bytes of one position, measured in a real session,
+times the positions.
 """
 
 CHECKS = """Before anything is timed, the next-token logits are compared along the reference's own greedy tokens; the
