@@ -40,7 +40,7 @@ MeasureCase = Callable[[Settings, Path], dict]
 
 
 def in_its_own_process(settings: Settings, folder: Path) -> dict:
-    """`measure_case` in a fresh Python. Raises CalledProcessError if it failed; what it said is on standard error."""
+    """`measure_case` in a fresh Python. Raises CalledProcessError if it failed; why is on standard error."""
     asked, result = folder / "settings.json", folder / "result.json"
     asked.write_text(json.dumps(dataclasses.asdict(settings)), encoding="utf-8")
     environment = os.environ | {"OMP_NUM_THREADS": str(settings.threads)}
@@ -69,7 +69,11 @@ def run(chosen: argparse.Namespace, threads: int, measure: MeasureCase) -> list[
                 1e6 if chosen.quick else None,
             )
             with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
-                cases.append(measure(settings, Path(folder)))
+                try:
+                    cases.append(measure(settings, Path(folder)))
+                except subprocess.CalledProcessError as error:  # the others shall not be lost
+                    about = {"shape": shape.title, "dtype": short(dtype), "bytes": shape.nbytes(dtype)}
+                    cases.append(about | {"skipped": f"failed with status {error.returncode}", "failed": True})
             minutes = (time.perf_counter() - started) / 60
             print(f"{shape.title}, {short(dtype)}: {minutes:.1f} minutes", file=sys.stderr, flush=True)
     return cases
@@ -126,6 +130,8 @@ def main(arguments: list[str] | None = None, measure: MeasureCase = in_its_own_p
     pictures = draw(report, chosen.output, stem)
     write_text(chosen.output / f"{stem}.md", text := table(report, pictures))
     print(text)
+    if failed := [f"{case['shape']}, {case['dtype']}" for case in cases if case.get("failed")]:
+        raise SystemExit(f"failed, with the reason above: {'; '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -70,5 +70,9 @@ def checked(
         except (RuntimeError, ValueError) as error:
             if system.who == OURS:
                 raise
-            left_out.append({"name": system.name, "reason": str(error).splitlines()[0]})
+            reason = str(error).splitlines()[0]
+            reason = (
+                reason if isinstance(error, ValueError) else f"its own code ends with {type(error).__name__}: {reason}"
+            )
+            left_out.append({"name": system.name, "reason": reason})
     return good, reference, checks

@@ -6,6 +6,7 @@ Nothing is asserted about speed: that is for the benchmark's own run on a quiet 
 import dataclasses
 import json
 import random
+import subprocess
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from types import SimpleNamespace
@@ -119,6 +120,18 @@ def test_a_process_of_its_own_measures_the_same_way(tmp_path, monkeypatch):
     speed.main([*arguments, "--output", str(tmp_path), "--folder", str(tmp_path)])
     (case,) = json.loads((tmp_path / "speed.json").read_text())["cases"]
     assert case["dtype"] == "bfloat16" and case["measures"]
+
+
+def test_one_case_that_fails_does_not_lose_the_others(tmp_path):
+    def fails(settings, folder):
+        if settings.dtype == "float32":
+            raise subprocess.CalledProcessError(3, "python")
+        return {"shape": "GPT-2 124M", "dtype": settings.dtype, "bytes": 1, "skipped": "enough"}
+
+    with pytest.raises(SystemExit, match="failed, with the reason above: GPT-2 124M, float32$"):
+        speed.main(["--quick", "--only", "gpt2", "--output", str(tmp_path)], fails)
+    text = (tmp_path / "speed.md").read_text()
+    assert "- GPT-2 124M, float32: failed with status 3." in text and "- GPT-2 124M, bfloat16: enough." in text
 
 
 def test_unknown_shapes_are_refused(capsys):
