@@ -50,33 +50,30 @@ def in_its_own_process(settings: Settings, folder: Path) -> dict:
 
 
 def run(chosen: argparse.Namespace, threads: int, measure: MeasureCase) -> list[dict]:
-    """Measure all cases, one after the other; each checkpoint is on the disk only meanwhile."""
+    """Measure all cases, one after the other."""
     cases = []
     for name, shape in shapes(chosen.device, chosen.quick).items():
-        for dtype in shape.dtypes:
-            if (chosen.only and name not in chosen.only.split(",")) or (chosen.dtype and short(dtype) != chosen.dtype):
+        for dtype in map(short, shape.dtypes):
+            if (chosen.only and name not in chosen.only.split(",")) or (chosen.dtype and dtype != chosen.dtype):
                 continue
-            started = time.perf_counter()
-            settings = Settings(
-                name,
-                short(dtype),
-                chosen.device,
-                chosen.quick,
-                chosen.compiled,
-                chosen.rounds,
-                chosen.budget,
-                threads,
-                1e6 if chosen.quick else None,
-            )
-            with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
-                try:
-                    cases.append(measure(settings, Path(folder)))
-                except subprocess.CalledProcessError as error:  # the others shall not be lost
-                    about = {"shape": shape.title, "dtype": short(dtype), "bytes": shape.nbytes(dtype)}
-                    cases.append(about | {"skipped": f"failed with status {error.returncode}", "failed": True})
-            minutes = (time.perf_counter() - started) / 60
-            print(f"{shape.title}, {short(dtype)}: {minutes:.1f} minutes", file=sys.stderr, flush=True)
+            asked = (chosen.device, chosen.quick, chosen.compiled, chosen.rounds, chosen.budget, threads)
+            settings = Settings(name, dtype, *asked, amount=1e6 if chosen.quick else None)
+            about = {"shape": shape.title, "dtype": dtype, "bytes": shape.nbytes(getattr(torch, dtype))}
+            cases.append(run_one(settings, about, chosen.folder, measure))
     return cases
+
+
+def run_one(settings: Settings, about: dict, place: Path | None, measure: MeasureCase) -> dict:
+    """One case. Its checkpoint is on the disk only meanwhile; if it fails, those before it are not lost."""
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        try:
+            case = measure(settings, Path(folder))
+        except subprocess.CalledProcessError as error:
+            case = about | {"skipped": f"failed with status {error.returncode}", "failed": True}
+    minutes = (time.perf_counter() - started) / 60
+    print(f"{about['shape']}, {about['dtype']}: {minutes:.1f} minutes", file=sys.stderr, flush=True)
+    return case
 
 
 def machine(device: str, threads: int) -> dict:

@@ -128,7 +128,7 @@ def test_one_case_that_fails_does_not_lose_the_others(tmp_path):
             raise subprocess.CalledProcessError(3, "python")
         return {"shape": "GPT-2 124M", "dtype": settings.dtype, "bytes": 1, "skipped": "enough"}
 
-    with pytest.raises(SystemExit, match="failed, with the reason above: GPT-2 124M, float32$"):
+    with pytest.raises(SystemExit, match=r"failed, with the reason above: GPT-2 124M, float32$"):
         speed.main(["--quick", "--only", "gpt2", "--output", str(tmp_path)], fails)
     text = (tmp_path / "speed.md").read_text()
     assert "- GPT-2 124M, float32: failed with status 3." in text and "- GPT-2 124M, bfloat16: enough." in text
