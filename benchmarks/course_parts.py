@@ -21,8 +21,10 @@ import torch
 from slides.browser import NoBrowser, chromium
 
 ROOT = Path(__file__).parents[1]
-#: As `make run` and `make test` set them.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONUTF8": "1"}
+#: As `make run` and `make test` set them; and Python keeps what it compiled, as it does unless told otherwise.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONUTF8": "1"} | {
+    "PYTHONDONTWRITEBYTECODE": ""
+}
 WORKERS = 2  # of the tests: the same on every machine, so that runs can be compared
 ROUNDS = 5
 LISTED = 10  # modules and tests that are named
