@@ -169,8 +169,8 @@ def open_checkpoint(
 ) -> Checkpoint:
     """Open a checkpoint, whatever it is, without reading its tensors (several files of Meta's: only their norms).
 
-    `source`: a folder in Hugging Face's layout or in Meta's (consolidated.*.pth with params.json, also in a subfolder
-    "original"; where there are both, Hugging Face's is taken) or in OpenAI's (model.ckpt.index and model.ckpt.data-*
+    `source`: a folder in Hugging Face's layout or in Meta's (`consolidated.*.pth` with params.json, also in a subfolder
+    "original"; where there are both, Hugging Face's is taken) or in OpenAI's (model.ckpt.index and `model.ckpt.data-*`
     with hparams.json; "folder/model.ckpt" will do, too), a single weight file, the name of a bundled checkpoint
     ("tiny-gpt2"), a hub id ("openai-community/gpt2"), a live Transformers model, or a state dict. `config`, a mapping,
     one of our configs or one of Transformers', is for sources that carry none, and goes before what they carry.

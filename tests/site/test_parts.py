@@ -1,5 +1,7 @@
 """The parts that the site is made of, without building it."""
 
+import re
+
 import pytest
 
 import course_helpers
@@ -12,10 +14,29 @@ def test_the_reference_has_every_public_name_once():
     assert sorted(names) == sorted(course_helpers.__all__)
 
 
+@pytest.mark.parametrize("name", course_helpers.__all__)
+def test_a_docstring_has_no_star_that_would_be_read_as_emphasis(name):
+    documented = {"FAMILIES": course_helpers.families.Family}.get(name, getattr(course_helpers, name))
+    said = documented.__doc__
+    assert said and "*" not in re.sub(r"`[^`]+`", "", said)
+
+
+def test_names_of_labs_and_short_commands_stay_on_one_line():
+    text = markdown.html("| M9-LAB-APP-A | `make run LABS=M9-LAB-01` |\n|---|---|\n| `a & b` | " + f"`{'x' * 40}` |")
+    assert '<span class="unbroken">M9-LAB-APP-A</span>' in text
+    assert '<code class="unbroken">make run LABS=M9-LAB-01</code>' in text and "a &amp; b" in text
+    assert f"<code>{'x' * 40}</code>" in text
+
+
 def test_a_list_needs_no_empty_line_before_it_and_headings_stay():
     text = markdown.page_text("## One\nwords\n- first\n- second\n\n### Two\nmore")
     assert "## One\n\n<!--raw--><div>" in text and "\n\n### Two\n\n" in text
     assert "<li>first</li>" in text
+
+
+def test_the_parts_of_a_long_lab_stand_beside_its_sections():
+    assert markdown.page_text("# Lab").startswith("# Lab\n")
+    assert markdown.page_text("# Part 2\n\n## 8 · Next", title=False) == "## Part 2 {.part}\n\n## 8 · Next\n"
 
 
 def test_formulas_need_no_script():

@@ -3,6 +3,7 @@
 import functools
 import http.server
 import json
+import re
 import threading
 from html.parser import HTMLParser
 from pathlib import Path
@@ -25,7 +26,7 @@ class Links(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.targets, self.loaded, self.ids, self.pictures, self.checkpoints = [], [], set(), [], 0
+        self.targets, self.loaded, self.ids, self.pictures, self.checkpoints, self.titles = [], [], set(), [], 0, 0
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
@@ -39,6 +40,7 @@ class Links(HTMLParser):
             self.loaded.append(found["href"])
         if tag == "img":
             self.pictures.append(found)
+        self.titles += tag == "h1"
         self.checkpoints += "checkpoint" in (found.get("class") or "").split()
 
 
@@ -74,6 +76,22 @@ def test_nothing_is_loaded_from_a_network(pages):
 def test_every_picture_is_described(pages):
     silent = [(str(path), image) for path, page in pages.items() for image in page.pictures if not image.get("alt")]
     assert silent == []
+
+
+def test_every_page_has_one_title_and_a_lab_lists_all_its_sections(site, pages, window):
+    assert {str(path) for path, page in pages.items() if page.titles != 1} == set()
+    for lab in LABS:
+        source = lab.source.read_text(encoding="utf-8")
+        sections = re.findall(r"^# ##? (\d+) · ", source, re.MULTILINE)
+        window.goto((site / "labs" / f"{lab.id.lower()}.html").as_uri())
+        listed = window.eval_on_selector_all(".md-sidebar--secondary a", "all => all.map(a => a.textContent.trim())")
+        assert [entry.partition(" ")[0] for entry in listed if entry[0].isdigit()] == sections, lab.id
+
+
+def test_a_formula_in_a_sentence_stays_in_it(site, window):
+    window.goto((site / "labs" / "m9-lab-app-a.html").as_uri())
+    style = "all => all.map(e => [getComputedStyle(e).float, e.getBoundingClientRect().width < 100])"
+    assert window.eval_on_selector_all(".math.inline", style)[0] == ["none", True]
 
 
 @pytest.mark.parametrize("lab", LABS, ids=lambda lab: lab.id)

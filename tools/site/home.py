@@ -13,11 +13,11 @@ from .documents import plain
 from .notebooks import Summary, image, stage_of
 from .stage import ROOT, Stage, href
 
-#: One command for each of the three cards below the title.
+#: Two commands for each of the three cards below the title.
 COMMANDS = {
-    "run": "make run LABS=M9-LAB-01",
-    "teach": "make pack",
-    "family": "python checkpoints/build.py tiny-NAME",
+    "run": "make run LABS=M9-LAB-01\nmake lab",
+    "teach": "make slides\nmake pack",
+    "family": "make checkpoints CHECKPOINTS=tiny-NAME\nmake test",
 }
 
 
@@ -34,7 +34,7 @@ def write_home(stage: Stage, labs: list[Summary], deck: show.Deck, films: list[s
         films=[(film, show.player("index.html", film)) for film in films],
         families=len(FAMILIES),
         seconds=_seconds(labs[0].id),
-        **{name: markdown.code(command, "bash") for name, command in COMMANDS.items()},
+        **{name: markdown.code(lines, "bash") for name, lines in COMMANDS.items()},
         hero=image("index.html", labs[0].picture, fetchpriority="high").replace(' loading="lazy"', ""),
     )
     stage.page("index.html", text, title="Architecture Variants and Weight Loading", hide="[navigation, toc]")

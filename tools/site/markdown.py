@@ -4,8 +4,10 @@ MkDocs' own Markdown differs from theirs (lists without an empty line before the
 markdown-it, formulas become MathML, which browsers draw without a script, and code is coloured by Pygments.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
+from html import escape
 
 from latex2mathml.converter import convert
 from markdown_it import MarkdownIt
@@ -17,10 +19,15 @@ from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
 Resolve = Callable[[str], str | None]
+LAB_ID = re.compile(r"M9-(?:LAB|CODE)-(?:APP-[A-Z]|\d\d)")
+SHORT = 32  # characters of a command that stays on one line, on a phone too
 
 
-def page_text(markdown: str, resolve: Resolve = lambda target: target) -> str:
-    """Text for a page: headings as Markdown, the rest as blocks of HTML."""
+def page_text(markdown: str, resolve: Resolve = lambda target: target, title: bool = True) -> str:
+    """Text for a page: headings as Markdown, the rest as blocks of HTML.
+
+    A page has one title: without `title`, a heading of the first level is that of a part, beside its sections.
+    """
     reader = _reader()
     tokens = reader.parse(markdown)
     parts, block, environment = [], [], {}
@@ -29,7 +36,7 @@ def page_text(markdown: str, resolve: Resolve = lambda target: target) -> str:
         token = tokens[place]
         if token.type == "heading_open" and token.level == 0:
             parts += [raw(_block(reader, block, environment, resolve))]
-            parts += [f"{'#' * int(token.tag[1])} {_escaped(tokens[place + 1].content)}"]
+            parts += [_heading(int(token.tag[1]), _escaped(tokens[place + 1].content), title)]
             block = []
             place += 3
             continue
@@ -86,6 +93,8 @@ def _resolved(tokens: list[Token], resolve: Resolve) -> None:
 def _reader() -> MarkdownIt:
     reader = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
     reader.use(dollarmath_plugin, renderer=_formula, allow_space=False, double_inline=True)
+    reader.add_render_rule("text", lambda self, tokens, index, *_: _unbroken(escape(tokens[index].content)))
+    reader.add_render_rule("code_inline", lambda self, tokens, index, *_: _inline_code(tokens[index].content))
     reader.add_render_rule("fence", lambda self, tokens, index, *_: _fence(tokens[index]))
     reader.add_render_rule("table_open", lambda *_: '<div class="wide"><table>\n')
     reader.add_render_rule("table_close", lambda *_: "</table></div>\n")
@@ -96,8 +105,22 @@ def _formula(content: str, options: dict) -> str:
     return convert(content, display="block" if options["display_mode"] else "inline")
 
 
+def _unbroken(text: str) -> str:
+    """Names of labs, which a browser would break at their hyphens."""
+    return LAB_ID.sub(r'<span class="unbroken">\g<0></span>', text)
+
+
+def _inline_code(content: str) -> str:
+    kind = ' class="unbroken"' if len(content) <= SHORT else ""
+    return f"<code{kind}>{escape(content)}</code>"
+
+
 def _fence(token: Token) -> str:
     return code(token.content, token.info.strip().partition(" ")[0])
+
+
+def _heading(level: int, text: str, title: bool) -> str:
+    return f"## {text} {{.part}}" if level == 1 and not title else f"{'#' * level} {text}"
 
 
 def _escaped(heading: str) -> str:

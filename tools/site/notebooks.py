@@ -76,7 +76,7 @@ class _Writer:
     """Cell by cell; keeps count of the figures."""
 
     def __init__(self, stage: Stage, lab: Lab):
-        self.stage, self.lab, self.pictures = stage, lab, []
+        self.stage, self.lab, self.pictures, self.begun = stage, lab, [], False
         self.page = lab_page(lab.id)
         self.document = f"notebooks/{lab.notebook.name}"
 
@@ -85,7 +85,8 @@ class _Writer:
         if cell.cell_type == "markdown":
             if "solution-note" in kinds:
                 return _folded("About the solutions", markdown.html(cell.source, self.resolve))
-            return markdown.page_text(cell.source, self.resolve)
+            first, self.begun = not self.begun, True
+            return markdown.page_text(cell.source, self.resolve, title=first)
         body = markdown.code(cell.source) + "".join(map(self.output, cell.outputs))
         if "solution" in kinds:
             return _folded("Solution", body)

@@ -110,7 +110,7 @@ def slide_card(from_page: str, shown: Deck, slide: deck.Slide) -> str:
 
 
 def _title(slide: deck.Slide) -> str:
-    return slide.title.replace(" - ", " – ")  # as the slide itself is set
+    return slide.title.replace(" - ", "\u00a0– ")  # as the slide itself is set; no line begins with a dash
 
 
 def write_films(stage: Stage, slides: list[deck.Slide]) -> list[Film]:
