@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -32,7 +33,7 @@ from benchmarks.speed_shapes import QUICK, SHAPES, USUAL, shapes
 from benchmarks.speed_systems import SCRATCH
 from benchmarks.speed_table import table
 from course_helpers.dtypes import short
-from course_helpers.labs.records import write_json, write_text
+from course_helpers.labs.records import write_text
 
 ROUNDS, BUDGET = 5, 20.0
 
@@ -87,6 +88,20 @@ def machine(device: str, threads: int) -> dict:
     return found
 
 
+def compact(report: dict) -> str:
+    """JSON to be read and compared line by line: one line for all rounds, and no digits that are noise."""
+    text = json.dumps(shortened(report), indent=1, ensure_ascii=False)
+    return re.sub(r"\[\s+([-\d.e+,\s]+?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
+
+
+def shortened(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: shortened(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [shortened(one) for one in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
 def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny shapes, two rounds")
@@ -123,7 +138,7 @@ def main(arguments: list[str] | None = None, measure: MeasureCase = in_its_own_p
         "cases": cases,
     }
     stem = "speed" if torch.device(chosen.device).type == "cpu" else f"speed-{torch.device(chosen.device).type}"
-    write_json(chosen.output / f"{stem}.json", report)
+    write_text(chosen.output / f"{stem}.json", compact(report))
     pictures = draw(report, chosen.output, stem)
     write_text(chosen.output / f"{stem}.md", text := table(report, pictures))
     print(text)

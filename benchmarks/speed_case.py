@@ -83,10 +83,10 @@ def measures(bench: Bench, systems: list[System], long: bool) -> list[dict]:
     lengths = bench.lengths
     found = interleaved(bench, systems, decoding(bench, 1, bench.fits(lengths.spans)), limited=False)
     found += interleaved(bench, systems, decoding(bench, lengths.rows, lengths.spans[:1]), lengths.rows)
-    if readers := [system for system in systems if not system.compiled]:  # only steps are compiled
-        found += prefills(bench, readers)
-    if long:
-        found += interleaved(bench, systems, at_contexts(bench, bench.fits(lengths.contexts)))
+    if rest := [system for system in systems if not system.compiled]:  # prompts are not, and each length takes time
+        found += prefills(bench, rest)
+        if long:
+            found += interleaved(bench, rest, at_contexts(bench, bench.fits(lengths.contexts)))
     return found
 
 
@@ -96,7 +96,7 @@ def joined(before: list[dict], more: list[dict]) -> list[dict]:
     for one in before:
         if other := rest.pop((one["measure"], one["rows"]), None):
             one["seconds"] |= other["seconds"]
-            one["rates"] += other["rates"]
+            one["rates"] = {name: values + other["rates"].get(name, []) for name, values in one["rates"].items()}
             one["floor"] = one["floor"] and one["floor"] | other["floor"]
     return before + list(rest.values())
 

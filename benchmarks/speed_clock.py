@@ -27,9 +27,8 @@ class ProcessorClock:
 class EventClock:
     """CUDA's own: events in the stream of work, so that launching is counted only where the device waits for it."""
 
-    def __init__(self, device: str, new_event: Callable[[], Any] | None = None):
+    def __init__(self, new_event: Callable[[], Any] | None = None):
         self.new_event = new_event or (lambda: torch.cuda.Event(enable_timing=True))
-        self.device = torch.device(device)
 
     def mark(self) -> Any:
         event = self.new_event()
@@ -42,7 +41,11 @@ class EventClock:
 
 
 def clock_of(device: str) -> Clock:
-    return EventClock(device) if torch.device(device).type == "cuda" else ProcessorClock()
+    if torch.device(device).type != "cuda":
+        return ProcessorClock()
+    if torch.device(device).index is not None:
+        torch.cuda.set_device(device)  # events are those of the current device
+    return EventClock()
 
 
 def timed(clock: Clock, work: Callable[[], Any]) -> float:

@@ -156,6 +156,6 @@ def entry(bench: Bench, title: str, rows: int, rates: list[dict], found: list[di
         "tokens": rows if steps else int(length) if kind == PREFILL else rows,
         "bytes": nbytes,
         "floor": floor,
-        "rates": rates,
+        "rates": {product: [one[product] for one in rates] for product in rates[0]},
         "seconds": {name: [one[name][title] for one in found] for name in names},
     }

@@ -168,23 +168,21 @@ def caches(report: dict) -> str:
 
 def bandwidths(report: dict) -> str:
     """Each product's rate beside each case; the fastest makes the floor."""
-    rows, names = [], {}
+    found = []
     for case in report["cases"]:
-        rates = [one for measure in case.get("measures", []) for one in measure["rates"]]
-        names |= dict.fromkeys(name for one in rates for name in one)
-        rows += [(titled(case), rates)] if rates else []
-    cells = [[title, *(rate_cell(rates, name) for name in names)] for title, rates in rows]
-    columns = ["beside", *names]
-    return (
-        "\n".join(["## Bandwidth: GB/s of one row times large matrices\n", *grid(columns, cells), ""]) if rows else ""
-    )
+        rates: dict[str, list[float]] = {}
+        for measure in case.get("measures", []):
+            for name, values in measure["rates"].items():
+                rates.setdefault(name, []).extend(value / 1e9 for value in values)
+        found += [(titled(case), rates)] if rates else []
+    names = list(dict.fromkeys(name for _, rates in found for name in rates))
+    rows = [[title, *(with_range(rates.get(name, [])) for name in names)] for title, rates in found]
+    title = "## Bandwidth: GB/s of one row times large matrices, median and range of all rounds\n"
+    return "\n".join([title, *grid(["beside", *names], rows), ""]) if rows else ""
 
 
-def rate_cell(rates: list[dict[str, float]], name: str) -> str:
-    values = [one[name] / 1e9 for one in rates if name in one]
-    if not values:
-        return ""
-    return f"{figure(statistics.median(values))} ({figure(min(values))}-{figure(max(values))})"
+def with_range(values: list[float]) -> str:
+    return f"{figure(statistics.median(values))} ({figure(min(values))}-{figure(max(values))})" if values else ""
 
 
 def loading(report: dict) -> str:

@@ -4,7 +4,8 @@
 def measure(
     title: str, tokens: int, seconds: dict[str, list[float]], floor: float | None = None, rows: int = 1
 ) -> dict:
-    rates = [{"F.linear": 10e9, "oneDNN": 8e9} for _ in next(iter(seconds.values()))]
+    rounds = len(next(iter(seconds.values())))
+    rates = {"F.linear": [10e9] * rounds, "oneDNN": [8e9] * rounds}
     floors = None if floor is None else {name: [floor] * len(values) for name, values in seconds.items()}
     return {
         "measure": title,

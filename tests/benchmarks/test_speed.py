@@ -4,6 +4,7 @@ Nothing is asserted about speed: that is for the benchmark's own run on a quiet 
 """
 
 import dataclasses
+import inspect
 import json
 import random
 import subprocess
@@ -22,6 +23,7 @@ from benchmarks.speed_floor import Bandwidth, fastest, step_bytes
 from benchmarks.speed_rounds import Bench, interleaved, middle_first
 from benchmarks.speed_shapes import QUICK, SHAPES, SINGLE, shapes
 from benchmarks.speed_systems import OURS, SCRATCH, TRANSFORMERS, Loaded, Loader, OurSession, Session, System
+from course_helpers import load_model
 from course_helpers.families import family_of
 from course_helpers.planning.calibration import random_model
 from course_helpers.sizes import kv_cache_bytes
@@ -54,7 +56,7 @@ def test_every_system_is_checked_and_measured_in_every_round(run):
         for measure in case["measures"]:
             who = {next(one["who"] for one in case["systems"] if one["name"] == name) for name in measure["seconds"]}
             assert who == {one["who"] for one in case["systems"]}  # every library, if not every setting of it
-            rounds = {len(values) for values in (*measure["seconds"].values(), measure["rates"])}
+            rounds = {len(values) for values in (*measure["seconds"].values(), *measure["rates"].values())}
             assert len(rounds) == 1 and rounds <= {1, 2}
             assert all(second > 0 for values in measure["seconds"].values() for second in values)
 
@@ -132,6 +134,12 @@ def test_one_case_that_fails_does_not_lose_the_others(tmp_path):
         speed.main(["--quick", "--only", "gpt2", "--output", str(tmp_path)], fails)
     text = (tmp_path / "speed.md").read_text()
     assert "- GPT-2 124M, float32: failed with status 3." in text and "- GPT-2 124M, bfloat16: enough." in text
+
+
+def test_the_file_has_one_line_for_all_rounds():
+    report = {"seconds": {"a": [0.123456789, 2e-7]}, "names": ["x"], "none": [], "cases": [{"rows": 1}]}
+    text = speed.compact(report)
+    assert '"a": [0.12346, 2e-07]' in text and json.loads(text) == report | {"seconds": {"a": [0.12346, 2e-7]}}
 
 
 def test_unknown_shapes_are_refused(capsys):
@@ -223,17 +231,30 @@ class FakeEvent:
 
 def test_the_clock_of_a_gpu_waits_for_the_second_event_and_counts_in_milliseconds():
     FakeEvent.waited = 0
-    assert timed(EventClock("cuda", FakeEvent), lambda: None) == pytest.approx(0.01)
+    assert timed(EventClock(FakeEvent), lambda: None) == pytest.approx(0.01)
     assert FakeEvent.waited == 1
 
 
 def test_everything_is_timed_by_the_clock_that_is_given(tmp_path):
     settings = Settings("olmo3", "bfloat16", quick=True, rounds=2, amount=1e6)
-    case = measure_case(settings, tmp_path, EventClock("cpu", FakeEvent))
+    case = measure_case(settings, tmp_path, EventClock(FakeEvent))
     for measure in case["measures"]:
         is_step = measure["floor"] is not None
         for values in measure["seconds"].values():
             assert values == pytest.approx([0.01 / QUICK.steps if is_step else 0.01] * len(values))
+
+
+def test_compiled_steps_are_measured_where_they_are_asked_for(tmp_path, monkeypatch):
+    """With a torch.compile that only counts what it is asked to compile."""
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda function, **options: asked.append(function) or function)
+    case = measure_case(Settings("qwen3", "float32", quick=True, compiled=True, rounds=1, amount=1e6), tmp_path)
+    names = {system["name"] for system in case["systems"] if system["compiled"]}
+    ours = {f"{OURS}, compiled"} if "compile" in inspect.signature(load_model).parameters else set()
+    assert names == {f"{TRANSFORMERS}, sdpa, static, compiled"} | ours and asked
+    for measure in case["measures"]:
+        steps_only = measure["measure"].startswith(("decode", "first"))
+        assert (names <= measure["seconds"].keys()) == steps_only
 
 
 def test_a_gpu_is_named_and_has_files_of_its_own(tmp_path, monkeypatch):
@@ -255,7 +276,7 @@ def test_a_gpu_is_named_and_has_files_of_its_own(tmp_path, monkeypatch):
 
 
 def test_a_gpu_also_copies():
-    bandwidth = Bandwidth(SINGLE, "cpu", EventClock("cuda", FakeEvent), amount=1e6)
+    bandwidth = Bandwidth(SINGLE, "cpu", EventClock(FakeEvent), amount=1e6)
     bandwidth.kind = "cuda"
     rates = bandwidth.measure()
     assert rates["F.linear"] == pytest.approx(bandwidth.count * bandwidth.nbytes / 0.01)
@@ -275,11 +296,11 @@ def test_models_that_do_not_fit_together_come_one_after_the_other(monkeypatch):
 
 def test_what_was_measured_one_after_the_other_is_put_together():
     def entry(name, floor):
-        return {"measure": "m", "rows": 1, "floor": floor, "rates": [{}], "seconds": {name: [1.0]}}
+        return {"measure": "m", "rows": 1, "floor": floor, "rates": {"F.linear": [9.0]}, "seconds": {name: [1.0]}}
 
     more = [entry("b", {"b": [2.0]}), entry("b", None) | {"measure": "n"}]
     first, second = joined([entry("a", {"a": [1.0]})], more)
-    assert first["seconds"].keys() == first["floor"].keys() == {"a", "b"} and len(first["rates"]) == 2
+    assert first["seconds"].keys() == first["floor"].keys() == {"a", "b"} and first["rates"] == {"F.linear": [9.0, 9.0]}
     assert second["measure"] == "n"
 
 
@@ -307,8 +328,9 @@ def test_rounds_are_interleaved_each_with_another_system_first(bench):
 
     (found,) = interleaved(bench, systems, turn)
     assert order == [(number, name) for number, names in enumerate(("abc", "bca", "cab")) for name in names]
-    assert found["seconds"] == dict.fromkeys("abc", [1.0] * 3) and len(found["rates"]) == 3
-    assert found["floor"]["a"] == [step_bytes(bench.config, SINGLE) / fastest(rates) for rates in found["rates"]]
+    assert found["seconds"] == dict.fromkeys("abc", [1.0] * 3) and len(found["rates"]["F.linear"]) == 3
+    rounds = zip(*found["rates"].values(), strict=True)
+    assert found["floor"]["a"] == [step_bytes(bench.config, SINGLE) / max(rates) for rates in rounds]
 
 
 def test_what_takes_long_has_fewer_rounds_and_one_at_least(bench):
