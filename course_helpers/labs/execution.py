@@ -79,6 +79,7 @@ def execute(
         record_timing=False,
         coalesce_streams=True,
         skip_cells_with_tag=SKIP_TAG,
+        shutdown_kernel="immediate",  # nothing is left to do; to take torch and its like down in order takes a second
         resources={"metadata": {"path": str(folder)}},
         on_cell_start=lambda cell, cell_index: started.update(index=cell_index),
         on_cell_executed=lambda cell, cell_index, execute_reply: after_cell(cell),
