@@ -21,10 +21,11 @@ import torch
 from benchmarks.speed_check import checked
 from benchmarks.speed_clock import Clock, clock_of
 from benchmarks.speed_floor import AMOUNT, Bandwidth
-from benchmarks.speed_peers import CACHES, cache_bytes, scratch_loader, transformers_loader
 from benchmarks.speed_rounds import Bench, at_contexts, decoding, interleaved, prefilling
+from benchmarks.speed_scratch import scratch_loader
 from benchmarks.speed_shapes import QUICK, USUAL, Shape, shapes
 from benchmarks.speed_systems import OURS, SCRATCH, TRANSFORMERS, Loaded, Loader, System, our_loaders
+from benchmarks.speed_transformers import CACHES, cache_bytes, transformers_loader
 from course_helpers.families import family_of
 from course_helpers.labs.lab_app_a import write_random_checkpoint
 from course_helpers.loaders.hub_budget import readable
@@ -83,7 +84,7 @@ def measures(bench: Bench, systems: list[System], long: bool) -> list[dict]:
     lengths = bench.lengths
     found = interleaved(bench, systems, decoding(bench, 1, bench.fits(lengths.spans)), limited=False)
     found += interleaved(bench, systems, decoding(bench, lengths.rows, lengths.spans[:1]), lengths.rows)
-    if rest := [system for system in systems if not system.compiled]:  # prompts are not, and each length takes time
+    if rest := [system for system in systems if not system.steps_only]:
         found += prefills(bench, rest)
         if long:
             found += interleaved(bench, rest, at_contexts(bench, bench.fits(lengths.contexts)))
@@ -156,7 +157,7 @@ def measure_case(settings: Settings, folder: Path, clock: Clock | None = None) -
     if shape.nbytes(dtype) * 1.1 > disk:
         return case | {"skipped": f"needs {readable(shape.nbytes(dtype))} of disk, and {readable(disk)} are free"}
     loaders = [
-        transformers_loader(settings.compiled),
+        transformers_loader(shape.config, settings.device, settings.compiled),
         *our_loaders(dtype, settings.device, settings.compiled),
         scratch_loader(shape.config),
     ]

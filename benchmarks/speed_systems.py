@@ -53,6 +53,7 @@ class System:
     ready: Callable[[], None] = lambda: None  # called before its turn: several systems may share one loaded model
     exact: bool = True  # the weights are those of the file
     compiled: bool = False
+    steps_only: bool = False  # it differs from others in steps of one token; how it reads a prompt is not measured
     note: str = ""
 
 
@@ -80,6 +81,12 @@ class Loader:
         if torch.device(device).type == "cuda":
             torch.cuda.synchronize(device)
         return Loaded(systems, time.perf_counter() - started)
+
+
+def held(tensors: Iterator[Tensor]) -> int:
+    """Bytes of the memory behind tensors, each piece once: a view keeps all of what it looks at."""
+    storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}
+    return sum(storages.values())
 
 
 class OurSession(Session):
@@ -135,7 +142,8 @@ def our_loader(name: str, way: Way) -> Loader:
     def load(folder: Path, dtype: torch.dtype, device: str) -> list[System]:
         model = load_model(folder, dtype=dtype, device=device, **way.options)
         session = lambda rows, positions: OurSession(model, rows, positions)  # noqa: E731
-        return [System(title, OURS, session, exact=way.exact, compiled="compile" in way.options, note=way.note)]
+        compiled = dict.fromkeys(("compiled", "steps_only"), "compile" in way.options)
+        return [System(title, OURS, session, exact=way.exact, note=way.note, **compiled)]
 
     return Loader(OURS, load, (title,), way.size)
 

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks import speed, speed_case, speed_peers
+from benchmarks import speed, speed_case, speed_transformers
 from benchmarks.speed_case import Settings, groups, joined, measure_case
 from benchmarks.speed_check import REFERENCE, Reference, checked
 from benchmarks.speed_clock import EventClock, ProcessorClock, timed
@@ -45,9 +45,9 @@ def run(tmp_path_factory):
 def test_every_system_is_checked_and_measured_in_every_round(run):
     content, _, _ = run
     assert [case["shape"] for case in content["cases"]] == [shape.title for shape in SHAPES.values()]
-    for case in content["cases"]:
+    for case, config in zip(content["cases"], (one.config for one in TINY.values()), strict=True):
         names = {system["name"] for system in case["systems"]}
-        assert names >= {f"{OURS}, plain", *speed_peers.transformers_loader(False).covers}
+        assert names >= {f"{OURS}, plain", *speed_transformers.transformers_loader(config, "cpu", False).covers}
         assert {check["system"] for check in case["checks"]} == names
         assert all(check["same_tokens"] == check["of"] == QUICK.checked + 1 for check in case["checks"])
         titles = [(measure["measure"], measure["rows"]) for measure in case["measures"]]
@@ -88,21 +88,21 @@ def test_caches_hold_what_the_formula_says(run):
 
 
 @pytest.mark.parametrize("name", TINY)
-@pytest.mark.parametrize("kind", speed_peers.CACHES)
+@pytest.mark.parametrize("kind", speed_transformers.CACHES)
 def test_sizes_of_transformers_caches_are_those_of_real_ones(name, kind):
     """Asked on the meta device, and filled in memory, one token after the other."""
     from transformers import AutoConfig
 
     config, positions = TINY[name].config, 40
     about = AutoConfig.for_model(**config.to_hf())
-    cache = speed_peers.transformers_cache(about, kind, positions)
+    cache = speed_transformers.transformers_cache(about, kind, positions)
     for _ in range(positions):
-        speed_peers.fill(cache, about, 1, 1, SINGLE, "cpu")
+        speed_transformers.fill(cache, about, 1, 1, SINGLE, "cpu")
     real = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     windows = sum(config.window(layer_type) is not None for layer_type in config.layer_plan)
     one = 2 * config.num_key_value_heads * config.head_dim * SINGLE.itemsize
     kept_back = one * windows * (kind == "dynamic")  # its view leaves out the oldest, and the memory is still there
-    assert speed_peers.cache_bytes(config, kind, positions, SINGLE) == real + kept_back
+    assert speed_transformers.cache_bytes(config, kind, positions, SINGLE) == real + kept_back
 
 
 def test_the_page_and_the_pictures_name_no_place_and_say_which_machine(run):

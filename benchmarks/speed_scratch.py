@@ -1,101 +1,23 @@
-"""The peers of `benchmarks.speed`: Transformers in its settings, and the package `llms-from-scratch` with its cache.
+"""The package `llms-from-scratch` among what `benchmarks.speed` compares, with its cache.
 
-Shape suffixes: B batch, T new tokens, K key/value heads, S positions, D head dimension, V vocabulary.
+It has GPT-2, Llama 3 and Qwen3. Where it cannot run a model, the reason is kept and shown.
+
+Shape suffixes: B batch, T new tokens, V vocabulary.
 """
 
 import contextlib
 import importlib.util
 import io
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.speed_systems import SCRATCH, TRANSFORMERS, Loader, Session, System
+from benchmarks.speed_systems import SCRATCH, Loader, Session, System, held
 from course_helpers.architectures.config import ModelConfig
-
-ATTENTIONS, CACHES = ("eager", "sdpa"), ("dynamic", "static")
-
-
-class TransformersSession(Session):
-    def __init__(self, model: Any, kind: str, rows: int, positions: int, call: Callable | None = None):
-        self.model, self.rows, self.cache = model, rows, transformers_cache(model.config, kind, positions)
-        self.call = call  # for steps of one token; None: the model itself
-
-    def logits(self, ids_BT: Tensor) -> Tensor:
-        call = self.call if self.call and ids_BT.shape[1] == 1 else self.model
-        return call(input_ids=ids_BT, past_key_values=self.cache, use_cache=True, logits_to_keep=1).logits[:, -1]
-
-    def skip(self, positions: int) -> None:
-        fill(self.cache, self.model.config, self.rows, positions, self.model.dtype, self.model.device)
-
-    def nbytes(self) -> int:
-        return held(tensor for layer in self.cache.layers for tensor in (layer.keys, layer.values))
-
-
-def transformers_cache(config: Any, kind: str, positions: int) -> Any:
-    from transformers import DynamicCache, StaticCache
-
-    return DynamicCache(config=config) if kind == "dynamic" else StaticCache(config=config, max_cache_len=positions)
-
-
-def fill(cache: Any, config: Any, rows: int, positions: int, dtype: torch.dtype, device: Any) -> None:
-    """Zeros for so many positions of every layer, by the cache's own `update`."""
-    heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    zeros_BKSD = torch.zeros(1, dtype=dtype, device=device).expand(rows, heads, positions, head_dim)
-    for layer in range(config.num_hidden_layers):
-        cache.update(zeros_BKSD, zeros_BKSD, layer)
-
-
-def held(tensors: Iterator[Tensor]) -> int:
-    """Bytes of the memory behind tensors, each piece once: a view keeps all of what it looks at."""
-    storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}
-    return sum(storages.values())
-
-
-def transformers_loader(compiled: bool) -> Loader:
-    names = [f"{TRANSFORMERS}, {attention}, {cache}" for attention, cache in itertools.product(ATTENTIONS, CACHES)]
-    compiled_name = f"{TRANSFORMERS}, sdpa, static, compiled"
-
-    def load(folder: Path, dtype: torch.dtype, device: str) -> list[System]:
-        from transformers import AutoModelForCausalLM
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
-        place = {} if device == "cpu" else {"device_map": device}  # straight to the device; that needs accelerate
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **place).eval()
-        found = [transformers_system(model, *name.split(", ")[1:]) for name in names]
-        if compiled:
-            call = compiled_call(model, device)
-            found.append(transformers_system(model, "sdpa", "static", call, compiled_name))
-        return found
-
-    return Loader(TRANSFORMERS, load, (*names, compiled_name) if compiled else tuple(names))
-
-
-def transformers_system(
-    model: Any, attention: str, cache: str, call: Callable | None = None, name: str | None = None
-) -> System:
-    return System(
-        name or f"{TRANSFORMERS}, {attention}, {cache}",
-        TRANSFORMERS,
-        lambda rows, positions: TransformersSession(model, cache, rows, positions, call),
-        ready=lambda: model.set_attn_implementation(attention),
-        compiled=call is not None,
-    )
-
-
-def compiled_call(model: Any, device: str) -> Callable:
-    """Transformers' own way to compile a step; on a CPU without the mode that is for CUDA's graphs."""
-    from transformers import CompileConfig
-
-    return model.get_compiled_call(None if device.startswith("cuda") else CompileConfig(mode="default"))
 
 
 class ScratchSession(Session):
@@ -218,16 +140,3 @@ def scratch_loader(config: ModelConfig) -> Loader:
 
     # A tied head is a second copy there. What it cannot load takes no memory.
     return Loader(SCRATCH, load, (SCRATCH,), size=1.3 if config.model_type in SCRATCH_MODELS else 0.0)
-
-
-def cache_bytes(config: ModelConfig, kind: str, positions: int, dtype: torch.dtype) -> int:
-    """What Transformers' cache of this kind holds for one row of so many positions. Its own class is asked, on torch's
-    meta device, where tensors have sizes and no memory: one update for the text before, and one for the last token."""
-    from transformers import AutoConfig
-
-    about = AutoConfig.for_model(**config.to_hf())
-    cache = transformers_cache(about, kind, positions)
-    for new in (positions - 1, 1):
-        fill(cache, about, 1, new, dtype, "meta")
-    session = SimpleNamespace(cache=cache)
-    return TransformersSession.nbytes(session)
