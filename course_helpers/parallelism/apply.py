@@ -43,7 +43,8 @@ def meshes(model: LanguageModel, ranks: Ranks) -> tuple[DeviceMesh, DeviceMesh]:
     if copies == 1:
         return everyone, everyone
     # Groups of one's own, not those that a mesh would make: these would wait half an hour for a rank that hangs.
-    groups = [dist.new_group(range(copy, ranks.size, copies), timeout=ranks.timeout) for copy in range(copies)]
+    rows = [range(copy, ranks.size, copies) for copy in range(copies)]
+    groups = ranks.meet(lambda: [dist.new_group(row, timeout=ranks.timeout) for row in rows])
     return everyone, DeviceMesh.from_group(groups[ranks.rank % copies], kind)
 
 

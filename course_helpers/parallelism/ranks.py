@@ -4,12 +4,16 @@ torch calls a process's number its rank. Whatever goes wrong in one rank must en
 a rank that waits for a partner that will never come looks like a computer that hangs.
 """
 
+import atexit
 import contextlib
 import inspect
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -23,6 +27,8 @@ from ..errors import CheckpointError, RankError
 ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 #: Seconds after which a rank that does not answer is given up. One that died is noticed at once.
 TIMEOUT = 600.0
+#: Which part of it ranks may take to meet. The rest is for ending: whoever waits for a rank is to see its end in time.
+MEETING = 0.9
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
 
 
@@ -34,6 +40,34 @@ class Ranks:
     size: int
     device: torch.device
     timeout: timedelta  # after which another that does not answer is given up
+
+    def meet(self, connect: Callable[[], Any], since: float | None = None) -> Any:
+        """Let torch connect this rank with others, and return what it returns. `since`: when this rank began to join,
+        by `time.monotonic`; now, unless given.
+
+        Raises RankError when nine tenths of the time-out are over. torch would wait longer for a rank that is gone: its
+        store does not count the pauses between two tries, and gloo tries five times, with a whole time-out for each.
+        And nothing can stop it. So it waits in a thread that is left behind; this one stays free to give up, and to
+        hear the launcher's signal.
+        """
+        allowed = MEETING * self.timeout.total_seconds()
+        left = allowed if since is None else since + allowed - time.monotonic()
+        outcome: Future = Future()
+
+        def work() -> None:
+            try:
+                if self.device.type == "cuda":
+                    torch.cuda.set_device(self.device)  # every thread has its own
+                outcome.set_result(connect())
+            except BaseException as error:  # whatever it is, it is raised again where it is waited for
+                outcome.set_exception(error)
+
+        thread = threading.Thread(target=work, name="meet", daemon=True)
+        thread.start()
+        atexit.register(leave_behind, thread)
+        if not wait([outcome], left).done:
+            raise alone(self.rank, self.size, allowed, f"not all ranks had met after {allowed:g} s")
+        return outcome.result()
 
     def gather(self, value: Any) -> list[Any]:
         """What every rank has, in the order of the ranks; each must ask at the same time."""
@@ -86,7 +120,8 @@ def processes(device: str = "cpu", timeout: float = TIMEOUT) -> Iterator[Ranks]:
     """The ranks that torchrun started, for as long as the block lasts. `device`: "cpu" (they speak through gloo) or
     "cuda" (NCCL; each rank takes the GPU of its number on its computer).
 
-    Raises RankError, and ends every rank, when one of them dies or does not answer within `timeout` seconds.
+    Raises RankError in the others when a rank dies, or does not answer within `timeout` seconds. A program should end
+    then: it may be in the middle of connecting, and torch cannot be told to stop that.
     """
     if not is_launched():
         raise ValueError(f"start this with torchrun, which says to each process where the others are: {ENVIRONMENT}")
@@ -101,6 +136,7 @@ def processes(device: str = "cpu", timeout: float = TIMEOUT) -> Iterator[Ranks]:
 
 def join(rank: int, size: int, device: str, timeout: float) -> Ranks:
     """Meet the other ranks at the address that the launcher gave."""
+    started = time.monotonic()
     from torch.distributed.tensor import distribute_tensor  # a second to import: for those only who need it
 
     kind = torch.device(device).type
@@ -113,9 +149,10 @@ def join(rank: int, size: int, device: str, timeout: float) -> Ranks:
         if place.index >= torch.cuda.device_count():
             raise ValueError(f"rank {rank} wants GPU {place.index}, and there are {torch.cuda.device_count()}")
         torch.cuda.set_device(place)
-    patience = timedelta(seconds=timeout)
-    dist.init_process_group(BACKENDS[kind], rank=rank, world_size=size, timeout=patience)
-    return Ranks(rank, size, place, patience)
+    ranks = Ranks(rank, size, place, timedelta(seconds=timeout))
+    asked = {"rank": rank, "world_size": size, "timeout": ranks.timeout}
+    ranks.meet(lambda: dist.init_process_group(BACKENDS[kind], **asked), started)
+    return ranks
 
 
 @contextlib.contextmanager
@@ -129,12 +166,17 @@ def lost(rank: int, size: int, timeout: float) -> Iterator[None]:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         if not isinstance(error, dist.DistError) and not any(sign in str(error) for sign in SIGNS):
             raise
-        raise RankError(
-            f"rank {rank} of {size} has lost the others",
-            found=reason[-300:],
-            cause=f"another rank ended, was never started, or did not answer for {timeout:g} s",
-            next_step="look at the first error of the other ranks; then start all of them again",
-        ) from error
+        raise alone(rank, size, timeout, reason[-300:]) from error
+
+
+def alone(rank: int, size: int, waited: float, found: str) -> RankError:
+    """The error of a rank without the others."""
+    return RankError(
+        f"rank {rank} of {size} has lost the others",
+        found=found,
+        cause=f"another rank ended, was never started, or did not answer for {waited:g} s",
+        next_step="look at the first error of the other ranks; then start all of them again",
+    )
 
 
 #: Words in the errors of torch's communication that are no DistError: gloo's are plain RuntimeErrors.
@@ -158,6 +200,13 @@ def stopped_by_launcher(rank: int) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def leave_behind(thread: threading.Thread) -> None:
+    """Python ends, by an error or by a signal, while torch still tries to connect in a thread: leave, before it finds
+    the interpreter gone and aborts."""
+    if thread.is_alive():
+        leave(1)
 
 
 def leave(status: int) -> NoReturn:

@@ -5,16 +5,19 @@ import os
 import random
 import shutil
 import signal
+import threading
+import time
+from datetime import timedelta
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from course_helpers import RankError
-from course_helpers.parallelism.ranks import processes, stopped_by_launcher
+from course_helpers.parallelism.ranks import Ranks, processes, stopped_by_launcher
 from tests.bundled import FOLDERS
 from tests.parallel.kill import TIMEOUT, kill_one
-from tests.parallel.launch import PATIENCE, scenario, start, wait, work
+from tests.parallel.launch import scenario, start, wait, work
 
 SOURCE = FOLDERS["tiny-llama2"]  # two shards
 SHARD = "model-00002-of-00002.safetensors"
@@ -73,10 +76,47 @@ def test_what_one_rank_has_wrong_every_rank_says(said, case):
     assert case == "the same" or "rank 1" in said[0][case]
 
 
-def test_a_rank_that_never_comes_is_given_up(tmp_path):
-    """The launcher spoke of two, and there is one."""
-    (one,) = wait(start([scenario("endless", tmp_path, 4)], sizes=[2]))
-    assert one.status == 1 and "rank 0 of 2 has lost the others" in one.err and "never started" in one.err
+@pytest.mark.parametrize("rank", range(2))
+def test_a_rank_that_never_comes_is_given_up_in_time(rank, tmp_path):
+    """The launcher spoke of two, and the other ends before it joins. Rank 0 waits for callers, rank 1 calls."""
+    ranks = start([scenario("endless", tmp_path, TIMEOUT) if one == rank else ["platform"] for one in range(2)])
+    assert ranks[rank].stdout.readline() == "joining\n"
+    began = time.perf_counter()
+    one = wait(ranks)[rank]
+    assert time.perf_counter() - began < TIMEOUT
+    assert one.status == 1 and f"rank {rank} of 2 has lost the others" in one.err and "never started" in one.err
+
+
+@pytest.mark.parametrize("rank", range(2))
+def test_a_rank_that_is_told_to_stop_while_it_joins_stops(rank, tmp_path):
+    """Not when torch has waited long enough, which is when python would hear of a signal otherwise."""
+    ranks = start([scenario("endless", tmp_path, 600) if one == rank else ["platform"] for one in range(2)])
+    assert ranks[rank].stdout.readline() == "joining\n"
+    time.sleep(3)  # so that it has imported what it needs, and waits
+    ranks[rank].terminate()
+    began = time.perf_counter()
+    one = wait(ranks)[rank]
+    assert time.perf_counter() - began < TIMEOUT
+    assert one.status == 1 and f"rank {rank} was told to stop" in one.err
+
+
+def meet(connect, since=None):
+    return Ranks(0, 2, torch.device("cpu"), timedelta(seconds=5)).meet(connect, since)
+
+
+@pytest.mark.parametrize(("before", "at_most"), [(0, 5), (4, 1)])
+def test_meeting_has_one_deadline_whatever_torch_does_and_what_came_before_counts(before, at_most):
+    endless, began = threading.Event(), time.monotonic()
+    with pytest.raises(RankError, match=r"rank 0 of 2 has lost the others\n.*had met after 4\.5 s"):
+        meet(endless.wait, began - before)
+    assert time.monotonic() - began < at_most
+    endless.set()
+
+
+def test_meeting_passes_on_what_comes_of_it():
+    assert meet(lambda: "all here") == "all here"
+    with pytest.raises(ZeroDivisionError):
+        meet(lambda: 1 / 0)
 
 
 def test_ranks_that_believe_in_different_numbers_of_ranks_end(tmp_path):
@@ -95,9 +135,7 @@ def test_a_rank_that_does_not_answer_is_given_up(tmp_path):
 def test_a_rank_that_dies_ends_the_other_with_a_reason(seed, tmp_path):
     """`python -m tests.parallel.kill` does this 20 times."""
     kill = kill_one(random.Random(seed), tmp_path)
-    assert kill.status == 1 and "has lost the others" in kill.error
-    # While ranks join, torch waits for a lost one more than once, and how often differs; afterwards the end is quick.
-    assert kill.seconds < (PATIENCE if kill.moment == "joining" else TIMEOUT)
+    assert kill.held, kill
 
 
 def test_what_the_launcher_does_is_said():
