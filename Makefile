@@ -96,7 +96,7 @@ animations: $(FILMS_READY) ## render the films, in animations/build/ (QUALITY=48
 site: $(SITE_READY) ## labs, deck, films, runbook, results, reference as one site, in site/build/
 	@$(VENV_PYTHON) -m tools.site build
 
-pack: $(DECK_READY) ## a folder for class: deck, films, labs, solutions, timing plan, questions (PACK=folder)
+pack: $(SITE_READY) ## a folder for class: deck, films, labs, solutions, timing plan, questions (PACK=folder)
 	@$(VENV_PYTHON) -m tools.pack $(or $(PACK),dist/class)
 
 film-tools: $(FILMS_READY) ## what rendering and testing the films needs

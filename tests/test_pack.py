@@ -11,7 +11,7 @@ import pytest
 
 from course_helpers.labs.order import find_labs
 from slides.deck import read_deck
-from tools import offline, pack, teaching
+from tools import offline, pack, paper, teaching
 
 ROOT = Path(__file__).resolve().parents[1]
 LABS = find_labs()
@@ -21,7 +21,7 @@ LABS = find_labs()
 def small(monkeypatch):
     """A pack of the quick parts."""
     monkeypatch.setattr(pack, "add_offline", lambda made: made.write("offline/wheels.txt", "six==1.17.0\n"))
-    monkeypatch.setattr(pack, "add_plans", lambda made: made.write("timing-plan.md", "plan"))
+    monkeypatch.setattr(pack, "add_plans", lambda made: made.write("timing-plan.html", "plan"))
     monkeypatch.setattr(pack, "add_films", lambda made: None)
 
 
@@ -38,11 +38,56 @@ def test_learners_get_no_solutions_and_instructors_do(small, tmp_path):
 def test_what_is_not_built_is_named_with_its_command(small, tmp_path, monkeypatch):
     monkeypatch.setattr(pack, "DECK", ("no-such-deck.html",))
     assert pack.main([str(tmp_path / "class")]) == 1
-    start = (tmp_path / "class" / "START-HERE.md").read_text(encoding="utf-8")
+    start = (tmp_path / "class" / pack.START).read_text(encoding="utf-8")
     assert "deck/no-such-deck.html. Next step: make slides" in start
+    assert '<a href="timing-plan.html">' in start
+    assert 'href="deck/module9.html"' not in start, "a page that is not there is not linked"
     monkeypatch.setattr(pack, "DECK", ())
     assert pack.main([str(tmp_path / "class")]) == 0
-    assert "Next step: make slides" not in (tmp_path / "class" / "START-HERE.md").read_text(encoding="utf-8")
+    assert "Next step: make slides" not in (tmp_path / "class" / pack.START).read_text(encoding="utf-8")
+
+
+def test_films_come_with_their_transcripts_and_a_preview_is_called_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(pack.films, "BUILD", tmp_path / "nothing")
+    made = pack.Pack(tmp_path / "class")
+    pack.add_films(made)
+    assert made.missing == [] and sum(place.endswith("-transcript.md") for place in made.files) == 2
+    assert len(made.notes) == 2 and all("make animations" in note for note in made.notes)
+    assert "preview of 720p" in pack._start(made)
+
+
+def test_pages_link_to_what_lies_beside_them_and_to_nothing_else():
+    text = (ROOT / "runbook.md").read_text(encoding="utf-8")
+    made = paper.page(text, "runbook.md", pack.PAGES)
+    assert made.startswith("<!DOCTYPE html>") and "<title>Runbook" in made
+    led = set(re.findall(r'href="([^"]+)"', made))
+    assert "how-to-present.html" in led and all(f'id="{link[1:]}"' in made for link in led if link.startswith("#"))
+    assert {link for link in led if "://" not in link and link[0] != "#"} <= set(pack.PAGES.values())
+    assert "the table of silent faults" in made, "the words of a link stay"
+
+
+def test_a_page_of_many_sections_lists_them():
+    sections = "".join(f"## S{number}\n\nwords\n\n" for number in range(paper.CONTENTS_FROM))
+    made = paper.page(f"# T\n\n{sections}")
+    assert made.count('href="#section-') == made.count('id="section-') == paper.CONTENTS_FROM
+    assert "<nav>" not in paper.page("# T\n\n## S\n\nwords\n")
+
+
+@pytest.mark.parametrize(
+    ("paragraph", "kept"),
+    [
+        ("It is square. So it loads, and writes:", "It is square."),
+        (
+            "**No error, only worse text**: so keep 1.5 of it. Four places do:",
+            "**No error, only worse text**: so keep 1.5 of it.",
+        ),
+        ("The answer is two.", "The answer is two."),
+        ("Here is how:", ""),
+    ],
+)
+def test_an_answer_does_not_lead_on_to_what_it_does_not_hold(paragraph, kept):
+    assert teaching._without_lead_in(paragraph, True) == kept
+    assert teaching._without_lead_in(paragraph, False) == (kept or paragraph)
 
 
 def test_an_interrupted_pack_leaves_the_old_one_and_goes_on(small, tmp_path, monkeypatch):
@@ -80,6 +125,8 @@ def test_the_timing_plan_fills_two_hours_and_has_every_lab():
     assert all(f"| {lab.id} |" in plan for lab in LABS)
     seconds = json.loads((ROOT / "results" / "run.json").read_text(encoding="utf-8"))["labs"][0]["seconds"]
     assert f"| M9-LAB-01 | {seconds:.0f} s |" in plan
+    shown = [slide for slide in read_deck() if "**Show.**" in slide.notes]
+    assert shown and sum(teaching._show(slide) in plan for slide in shown) == len(shown)
 
 
 def test_every_slide_asks_something_and_has_the_answer():

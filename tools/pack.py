@@ -26,10 +26,13 @@ from course_helpers.labs.records import whole
 from slides import films
 from slides.deck import DeckError, read_deck
 
-from . import teaching
+from . import paper, teaching
 
 ROOT = Path(__file__).parents[1]
 DECK = ("module9.html", "module9.pdf", "module9-notes.pdf", "module9.pptx")
+START = "START-HERE.html"
+#: Documents of the repository -> their pages in the pack.
+PAGES = {"runbook.md": "runbook.html", "slides/README.md": "how-to-present.html"}
 LIST = "pack.json"  # written last: what is in the folder, with sizes and hashes
 
 
@@ -40,6 +43,7 @@ class Pack:
     folder: Path
     files: dict[str, str] = field(default_factory=dict)  # place -> sha256
     missing: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what is there, and could be better
 
     def write(self, place: str, content: bytes | str) -> None:
         """A file from its content, whole or not at all; one that is there already stays."""
@@ -75,7 +79,7 @@ def build(target: Path) -> list[str]:
     pack = Pack(target.with_name(f".{target.name}.part"))
     for part in (add_deck, add_films, add_labs, add_plans, add_offline):
         part(pack)
-    pack.write("START-HERE.md", _start(pack))
+    pack.write(START, paper.page(_start(pack), places={place: place for place in pack.files}))
     listed = {place: {"sha256": digest} for place, digest in sorted(pack.files.items())}
     pack.write(LIST, json.dumps({"files": listed, "missing": pack.missing}, indent=1) + "\n")
     pack.tidy()
@@ -104,8 +108,10 @@ def add_films(pack: Pack) -> None:
             continue
         for path in (found.video, found.poster, found.captions):
             pack.write(f"films/{path.name}", path.read_bytes())
-        transcript = films.BUILD / f"{found.video.stem}-transcript.md"
+        transcript = found.video.with_name(f"{found.video.stem}-transcript.md")
         pack.copy(transcript, f"films/{transcript.name}", "make animations")
+        if found.video.parent == films.PREVIEWS:
+            pack.notes.append(f"`films/{found.video.name}` is a preview of 720p. For 1080p: `make animations`")
 
 
 def add_labs(pack: Pack) -> None:
@@ -118,10 +124,10 @@ def add_labs(pack: Pack) -> None:
 def add_plans(pack: Pack) -> None:
     """What is read on paper: timing, questions, runbook."""
     slides = read_deck()
-    pack.write("timing-plan.md", teaching.timing_plan(slides))
-    pack.write("questions-with-answers.md", teaching.question_bank(slides))
-    pack.copy(ROOT / "runbook.md", "runbook.md", "git checkout runbook.md")
-    pack.copy(ROOT / "slides" / "README.md", "how-to-present.md", "git checkout slides/README.md")
+    pack.write("timing-plan.html", paper.page(teaching.timing_plan(slides)))
+    pack.write("questions-with-answers.html", paper.page(teaching.question_bank(slides)))
+    for name, place in PAGES.items():
+        pack.write(place, paper.page((ROOT / name).read_text(encoding="utf-8"), name, PAGES))
 
 
 def add_offline(pack: Pack) -> None:
@@ -164,27 +170,30 @@ def _add_closure(requirement: Requirement, seen: set[tuple[str, frozenset[str]]]
             _add_closure(need, seen)
 
 
-START = """\
+WELCOME = """\
 # Module 9 for class
 
-| Folder or file | What it is |
+| Open | It is |
 |---|---|
-| `deck/module9.html` | the slides: open in a browser, S for the speaker view, F for full screen; no network needed |
+| [deck/module9.html](deck/module9.html) | the slides: S for the speaker view, F for full screen; no network needed |
 | `deck/` | the same as PDF, as a handout with notes, as editable PowerPoint |
-| `films/` | both films, with captions and transcripts |
-| `timing-plan.md` | the two hours by the clock, and how long each lab runs |
-| `questions-with-answers.md` | what to ask, from slides and labs, every answer folded |
+| `films/` | both films, with captions and transcripts; the slides hold them, too |
+| [timing-plan.html](timing-plan.html) | the two hours by the clock: which lab to have open, what to show, how long it runs |
+| [questions-with-answers.html](questions-with-answers.html) | what to ask, from slides and labs, every answer folded |
+| [how-to-present.html](how-to-present.html) | keys, speaker view, rehearsing, editing |
 | `learners/` | the labs to hand out: no solutions, no outputs |
 | `solutions/` | the labs as executed, with solutions: keep these |
-| `runbook.md` | the order of the labs, and what to do when one fails |
-| `how-to-present.md` | keys, speaker view, rehearsing, editing |
+| [runbook.html](runbook.html) | the order of the labs, what to do the day before, and what to do when a lab fails |
 | `offline/` | for rooms without a network: see below |
+
+The labs import the course's package: a learner needs a copy of the repository (or `offline/course.zip`), set up by
+`make run`, or as its README says for Windows and others. The labs of `learners/` then go into its folder `notebooks/`.
 
 ## A room without a network
 
 1. Where there is a network, in `offline/`: `python offline.py download`. It goes on where it was interrupted.
    The list is for machines of the kind that its first line names; for others, make this pack on one of them.
-2. Carry the folder into the room, unpack `offline/course.zip` there, say into `module9/`.
+2. Carry the folder into the room, unpack `offline/course.zip` there, say into `module9/` beside `offline/`.
 3. In `offline/`: `python offline.py install ../module9`. Nothing is fetched.
 4. In `module9/`: `.venv/bin/python -m course_helpers.labs run M9-LAB-01`, then
    `.venv/bin/python -m jupyterlab notebooks` (`.venv\\Scripts\\python` on Windows). For learners, copy
@@ -195,9 +204,12 @@ The models come with the course: no lab needs a model hub.
 
 
 def _start(pack: Pack) -> str:
-    if not pack.missing:
-        return START
-    return START + "\n## Not in this pack\n\n" + "\n".join(f"- {line}" for line in pack.missing) + "\n"
+    parts = [WELCOME]
+    if pack.missing:
+        parts += ["\n## Not in this pack\n", *(f"- {line}" for line in pack.missing)]
+    if pack.notes:
+        parts += ["\n## Good to know\n", *(f"- {line}" for line in pack.notes)]
+    return "\n".join(parts) + "\n"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -212,7 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     for line in missing:
         print(f"not in the pack: {line}", file=sys.stderr)
-    print(f"{chosen.folder}: begin with START-HERE.md", file=sys.stderr)
+    print(f"{chosen.folder}: begin with {START}", file=sys.stderr)
     return 1 if missing else 0
 
 

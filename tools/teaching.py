@@ -17,6 +17,13 @@ from slides.deck import Slide, read_deck
 ROOT = Path(__file__).parents[1]
 PREDICT = "**Predict, then run.**"
 LONGEST_OUTPUT = 12  # lines of a printed answer
+#: The end of a paragraph that only leads on to the next cell: its last sentence, if that ends in a colon.
+LEAD_IN = re.compile(r"(?:^|(?<=[.!?)*])\s+)(?:(?![.!?][)*]*\s).)+:$", re.DOTALL)
+HEAD = "| From | Minutes | Slide | Have open | It runs | Show |\n|---|---|---|---|---|---|"
+BEFORE = """\
+Run the labs of an hour before it begins, and keep them open: there is time to show, not to wait. The two hours have no
+pause; put it between them. Late? A slide with a lab can be left to the lab: say its one sentence, and go on.
+"""
 
 
 @dataclass(frozen=True)
@@ -35,16 +42,20 @@ def timing_plan(slides: list[Slide] | None = None) -> str:
     parts = [
         "# Timing plan\n",
         f"Minutes are those of the slides; seconds are those of the last run of all labs: {provenance}.\n",
+        BEFORE,
     ]
     for hour in (1, 2):
-        parts.append(f"## Hour {hour}\n\n| From | Minutes | Slide | Have open | It runs |\n|---|---|---|---|---|")
+        parts.append(f"## Hour {hour}\n\n{HEAD}")
         at = 0.0
         for slide in (slide for slide in slides if slide.hour == hour):
             lab = slide.anchor.lab if slide.anchor else ""
             runs = f"{seconds[lab]:.0f} s" if lab in seconds else ""
-            parts.append(f"| {_clock(at)} | {slide.minutes:g} | {slide.number} · {slide.title} | {lab} | {runs} |")
+            title = slide.title.replace(" - ", "\u00a0– ")
+            parts.append(
+                f"| {_clock(at)} | {slide.minutes:g} | {slide.number} · {title} | {lab} | {runs} | {_show(slide)} |"
+            )
             at += slide.minutes
-        parts.append(f"| {_clock(at)} | | end of hour {hour} | | |\n")
+        parts.append(f"| {_clock(at)} | | end of hour {hour} | | | |\n")
     parts += ["## The labs, before or after\n", "| Lab | Time | It runs |", "|---|---|---|"]
     for lab in find_labs():
         time = re.search(r"\*\*Time\*\* \| (.+) \|", read_notebook(lab).cells[0].source)[1]
@@ -52,6 +63,12 @@ def timing_plan(slides: list[Slide] | None = None) -> str:
             f"| {lab.id} | {time} | {seconds[lab.id]:.0f} s |" if lab.id in seconds else f"| {lab.id} | {time} | |"
         )
     return "\n".join(parts) + "\n"
+
+
+def _show(slide: Slide) -> str:
+    """What the notes say to show, on one line."""
+    said = re.search(r"\*\*Show\.\*\* (.+?)(?:\n\n|$)", slide.notes, flags=re.DOTALL)
+    return " ".join(said[1].split()) if said else ""
 
 
 def _clock(minutes: float) -> str:
@@ -114,10 +131,16 @@ def _what_came_out(notebook: Notebook, start: int) -> str:
     parts = []
     for cell in notebook.cells[start:]:
         if cell.cell_type == "markdown":
-            parts.append(re.split(r"\n\n|\n#", cell.source.strip())[0])
+            parts.append(_without_lead_in(re.split(r"\n\n|\n#", cell.source.strip())[0], bool(parts)))
             break
         parts += filter(None, map(_output, cell.outputs))
-    return "\n\n".join(part for part in parts if not part.startswith("#"))
+    return "\n\n".join(part for part in parts if part and not part.startswith("#"))
+
+
+def _without_lead_in(paragraph: str, may_be_nothing: bool) -> str:
+    """A paragraph without a last sentence that leads on to what the answer does not hold."""
+    rest = LEAD_IN.sub("", paragraph)
+    return rest if rest or may_be_nothing else paragraph
 
 
 def _output(output: Cell) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from html import escape
 
-from latex2mathml.converter import convert
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from mdit_py_plugins.dollarmath import dollarmath_plugin
@@ -102,6 +101,8 @@ def _reader() -> MarkdownIt:
 
 
 def _formula(content: str, options: dict) -> str:
+    from latex2mathml.converter import convert  # comes with `make site`; texts without formulas need it not
+
     return convert(content, display="block" if options["display_mode"] else "inline")
 
 
