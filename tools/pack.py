@@ -178,7 +178,7 @@ WELCOME = """\
 | [deck/module9.html](deck/module9.html) | the slides: S for the speaker view, F for full screen; no network needed |
 | `deck/` | the same as PDF, as a handout with notes, as editable PowerPoint |
 | `films/` | both films, with captions and transcripts; the slides hold them, too |
-| [timing-plan.html](timing-plan.html) | the two hours by the clock: which lab to have open, what to show, how long it runs |
+| [timing-plan.html](timing-plan.html) | the two hours by the clock: what to have open, what to show, how long it runs |
 | [questions-with-answers.html](questions-with-answers.html) | what to ask, from slides and labs, every answer folded |
 | [how-to-present.html](how-to-present.html) | keys, speaker view, rehearsing, editing |
 | `learners/` | the labs to hand out: no solutions, no outputs |
