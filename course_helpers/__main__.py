@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from . import CheckpointError, doctor, load_model, load_tokenizer, manifest, stream, validate_checkpoint
+from .architectures.packing import WEIGHTS
 from .dtypes import DTYPES
 from .errors import RankError
 from .labs import progress
@@ -28,6 +29,7 @@ def add_loading_options(parser: argparse.ArgumentParser) -> None:
     add_source_options(parser)
     parser.add_argument("--strategy", choices=STRATEGIES, default="stream")
     parser.add_argument("--verify", action="store_true", help="look at every byte before anything is loaded")
+    parser.add_argument("--weights", choices=WEIGHTS, default="plain", help="packed: faster; int8: smaller, rounded")
     parallel.add_options(parser)
 
 
@@ -36,6 +38,7 @@ def load_from(arguments: argparse.Namespace):
     asked = {"revision": arguments.revision, "verify": arguments.verify}
     if arguments.ranks is not None:
         return parallel.load(arguments, dtype, **asked)
+    asked["weights"] = arguments.weights
     return load_model(arguments.source, dtype, arguments.device, arguments.strategy, **asked)
 
 

@@ -4,15 +4,19 @@ Shape suffixes: B batch, T new tokens, E model width, V vocabulary.
 """
 
 import warnings
+from collections.abc import Callable, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import CourseWarning
-from .cache import KVCache, attention_mask
+from .cache import KVCache, LayerCache, attention_mask
+from .compiled import CompiledSteps
 from .config import ModelConfig
 from .layers import AttentionContext
 from .products import linear
+from .static_cache import StaticCache, StaticLayer, StepMemory
 
 
 class LanguageModel(nn.Module):
@@ -25,6 +29,11 @@ class LanguageModel(nn.Module):
     final_norm: nn.Module
     #: None when the head is tied: the token embedding then serves as the head, so a copy cannot exist to drift.
     output_head: nn.Linear | None
+    #: Set by `compile_decoding`: one new token with a cache is then a compiled step.
+    compiled: CompiledSteps | None = None
+    #: "plain", or the form that `packing.pack` gave the matrices; the head's is here, because it may be the embedding.
+    weights: str = "plain"
+    head_form: Callable[[Tensor], Tensor] | None = None
 
     def embed(self, token_ids_BT: Tensor, positions_BT: Tensor) -> Tensor:
         """(B, T, E): what the first block gets."""
@@ -48,7 +57,8 @@ class LanguageModel(nn.Module):
         """Logits (B, T, V), or (B, 1, V) with `last_only`, which spares the largest matrix product of a prefill. With
         `hidden_states`, what the head would turn into them: (B, T, E) or (B, 1, E), after the final norm.
 
-        With a cache, the tokens continue at the cache's own position. `left_padding_B` (int64, B) says how many
+        With a cache, the tokens continue at the cache's own position; one token a row is then a compiled step, without
+        gradient, if the model was loaded with `compile=True`. `left_padding_B` (int64, B) says how many
         columns at the left of each row are padding; the cache remembers it, so it is given on the first call only.
         Raises ValueError if the cache has no room or was begun with another padding, and for token ids that are not
         a (B, T) integer tensor.
@@ -62,17 +72,46 @@ class LanguageModel(nn.Module):
             cache.check(batch_size, new_tokens, self.cache_layout, id(self))
             start = cache.length
             left_padding_B = cache.padding(left_padding_B)
+        self.check_position(start + new_tokens)
+        if self.compiled is not None and isinstance(cache, StaticCache) and new_tokens == 1 and not hidden_states:
+            return self.compiled.step(self, token_ids_BT, cache, left_padding_B)
         contexts = self.contexts(start, new_tokens, left_padding_B, None if cache is None else cache.max_length)
         x_BTE = self.embed(token_ids_BT, contexts[self.config.layer_plan[0]].positions_BT)
         if cache is not None:
             cache.begin(new_tokens, id(self))
-        for index, (block, layer_type) in enumerate(zip(self.blocks, self.config.layer_plan, strict=True)):
-            x_BTE = block(x_BTE, contexts[layer_type], cache.layers[index] if cache is not None else None)
+        x_BTE = self.through_blocks(x_BTE, contexts, None if cache is None else cache.layers)
         if cache is not None:
             cache.advance(new_tokens, left_padding_B)
-        x_BTE = self.final_norm(x_BTE)
         x_BTE = x_BTE[:, -1:] if last_only else x_BTE
-        return x_BTE if hidden_states else linear(x_BTE, self.head_weight)
+        return x_BTE if hidden_states else self.head(x_BTE)
+
+    def through_blocks(
+        self,
+        x_BTE: Tensor,
+        contexts: dict[str, AttentionContext],
+        layers: Sequence[LayerCache] | Sequence[StaticLayer] | None,
+    ) -> Tensor:
+        """What every pass does between embedding and head: all blocks, then the final norm."""
+        layers = [None] * len(self.blocks) if layers is None else layers
+        for block, layer_type, layer in zip(self.blocks, self.config.layer_plan, layers, strict=True):
+            x_BTE = block(x_BTE, contexts[layer_type], layer)
+        return self.final_norm(x_BTE)
+
+    def decode(self, memory: StepMemory) -> Tensor:
+        """Logits (B, 1, V) of one more token a row, the step that is compiled: `forward` without a number in Python
+        that changes from one token to the next."""
+        positions_B1 = memory.positions()
+        contexts = {
+            layer_type: AttentionContext(
+                positions_B1,
+                memory.mask(self.config.window(layer_type)),
+                False,
+                *self.rotation(layer_type, positions_B1, self.dtype),
+            )
+            for layer_type in dict.fromkeys(self.config.layer_plan)
+        }
+        x_B1E = self.embed(memory.token_ids_B1, positions_B1)
+        return self.head(self.through_blocks(x_B1E, contexts, memory.layers))
 
     def contexts(
         self, start: int, new_tokens: int, left_padding_B: Tensor | None, max_length: int | None
@@ -90,6 +129,9 @@ class LanguageModel(nn.Module):
             )
         return contexts
 
+    def check_position(self, tokens: int) -> None:
+        """Refuse a text of so many tokens if its last position cannot be computed (ValueError): rotary ones all can."""
+
     def check_length(self, prompt_tokens: int, new_tokens: int = 0) -> None:
         """Refuse a prompt longer than any text the model was made for (ValueError); warn if the answer would grow
         beyond that: rotary positions get worse there."""
@@ -105,6 +147,20 @@ class LanguageModel(nn.Module):
                 stacklevel=3,
             )
 
+    def head(self, x_BTE: Tensor) -> Tensor:
+        """Hidden states to logits: (B, T, E) -> (B, T, V)."""
+        return linear(x_BTE, self.head_weight) if self.head_form is None else self.head_form(x_BTE)
+
+    def _apply(self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What `to`, `half`, `cuda` and their like do to every parameter. Raises ValueError if the weights are packed:
+        they are in a form for one device and one type."""
+        if self.weights != "plain":
+            raise ValueError(
+                f"a model whose weights are {self.weights} cannot be moved or cast: load it again, with the device and "
+                "dtype that it shall have"
+            )
+        return super()._apply(change, recurse)
+
     @property
     def head_weight(self) -> Tensor:
         """The (V, E) matrix that turns hidden states into logits: the token embedding itself when tied."""
@@ -118,10 +174,13 @@ class LanguageModel(nn.Module):
         device: torch.device | str | None = None,
     ) -> KVCache:
         """An empty cache for `batch_size` rows of up to `max_length` positions; the model's own dtype and device
-        unless others are asked for."""
+        unless others are asked for. For a model that decodes compiled, its memory has more room: a power of two, at
+        least 256, or the length that the model was made for."""
         windows, heads, head_dim = self.cache_layout
-        shape = (batch_size, heads, max_length, head_dim)
-        return KVCache(windows, shape, dtype or self.dtype, torch.device(device or self.device))
+        dtype, device = dtype or self.dtype, torch.device(device or self.device)
+        if self.compiled is not None:
+            return self.compiled.make_cache(self, batch_size, max_length, dtype, device)
+        return KVCache(windows, (batch_size, heads, max_length, head_dim), dtype, device)
 
     @property
     def cache_layout(self) -> tuple[tuple[int | None, ...], int, int]:
@@ -136,11 +195,11 @@ class LanguageModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.token_embedding.weight.dtype
+        return self.final_norm.weight.dtype
 
     @property
     def device(self) -> torch.device:
-        return self.token_embedding.weight.device
+        return self.final_norm.weight.device
 
     def num_parameters(self) -> int:
         """Parameters, each counted once (a tied head adds none)."""

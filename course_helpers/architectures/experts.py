@@ -8,12 +8,16 @@ Shape suffixes: N tokens, E model width, F width of one expert, X experts, P pai
 (N x experts per token).
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .layers import Linear
+from .products import has_onednn, linear
 
+Product = Callable[[Tensor], Tensor]
 #: What torch's grouped matrix product takes; rows must also be whole multiples of 16 bytes.
 GROUPED = {torch.float32, torch.bfloat16, torch.float16} if hasattr(F, "grouped_mm") else set()
 
@@ -30,10 +34,14 @@ class Experts(nn.Module):
             if not parameter.is_meta:
                 nn.init.normal_(parameter, std=0.02)
 
+    #: In place of the two tensors, a matrix in another form for each expert (see `packing.py`).
+    forms: tuple[Sequence[Product], Sequence[Product]] | None = None
+
     def forward(self, x_PE: Tensor, ends_X: Tensor) -> Tensor:
         """SwiGLU of rows that are sorted by expert; expert i's rows end before `ends_X[i]`."""
-        gate_PF, up_PF = grouped_linear(x_PE, self.gate_up, ends_X).chunk(2, dim=-1)
-        return grouped_linear(F.silu(gate_PF) * up_PF, self.down, ends_X)
+        gate_up, down = self.forms or (self.gate_up, self.down)
+        gate_PF, up_PF = grouped_linear(x_PE, gate_up, ends_X).chunk(2, dim=-1)
+        return grouped_linear(F.silu(gate_PF) * up_PF, down, ends_X)
 
 
 class MixtureOfExperts(nn.Module):
@@ -70,10 +78,16 @@ class MixtureOfExperts(nn.Module):
         return (answer_NkE * weight_Nk[..., None]).sum(dim=1).view_as(x_BTE)
 
 
-def grouped_linear(x_PI: Tensor, weight_XOI: Tensor, ends_X: Tensor) -> Tensor:
-    """Each expert's matrix applied to its own slice of rows: (P, I) -> (P, O)."""
-    aligned = all(size * x_PI.element_size() % 16 == 0 for size in weight_XOI.shape[1:])
-    if x_PI.dtype in GROUPED and aligned:
-        return F.grouped_mm(x_PI, weight_XOI.transpose(1, 2), offs=ends_X)
-    counts = ends_X.diff(prepend=ends_X.new_zeros(1)).tolist()  # the one wait for the device that is left
-    return torch.cat([F.linear(rows, weight) for rows, weight in zip(x_PI.split(counts), weight_XOI, strict=True)])
+def grouped_linear(x_PI: Tensor, experts: Tensor | Sequence[Product], ends_X: Tensor) -> Tensor:
+    """Each expert's matrix, of (X, O, I) or in another form, applied to its own slice of rows: (P, I) -> (P, O)."""
+    if isinstance(experts, Tensor) and not (x_PI.dtype == torch.float32 and has_onednn(x_PI)):
+        aligned = all(size * x_PI.element_size() % 16 == 0 for size in experts.shape[1:])
+        if x_PI.dtype in GROUPED and aligned:
+            return F.grouped_mm(x_PI, experts.transpose(1, 2), offs=ends_X)
+    counts = ends_X.diff(prepend=ends_X.new_zeros(1)).tolist()  # this waits for the device, which a CPU never minds
+    shares = zip(x_PI.split(counts), experts, strict=True)
+    return torch.cat([expert_linear(rows, expert) for rows, expert in shares if len(rows)])
+
+
+def expert_linear(rows: Tensor, expert: Tensor | Product) -> Tensor:
+    return linear(rows, expert) if isinstance(expert, Tensor) else expert(rows)

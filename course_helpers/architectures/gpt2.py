@@ -96,9 +96,8 @@ class GPT2Model(LanguageModel):
                 f"({prompt_tokens} of prompt, {new_tokens} new): use a shorter prompt or fewer new tokens"
             )
 
-    def contexts(self, start: int, new_tokens: int, *options: Any) -> dict[str, AttentionContext]:
-        self.check_length(start + new_tokens)
-        return super().contexts(start, new_tokens, *options)
+    def check_position(self, tokens: int) -> None:
+        self.check_length(tokens)
 
     def embed(self, token_ids_BT: Tensor, positions_BT: Tensor) -> Tensor:
         return self.token_embedding(token_ids_BT) + self.position_embedding(positions_BT)

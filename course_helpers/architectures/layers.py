@@ -7,6 +7,7 @@ E model width, F feed-forward width.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,24 +30,31 @@ class AttentionContext:
 
 
 class Linear(nn.Linear):
-    """nn.Linear with the course's choice of kernels. Built without memory, it does not pretend to fill it: on the meta
-    device that changes nothing and costs a second, because torch first loads its Python descriptions of every
-    operation."""
+    """nn.Linear with the course's choice of kernels, or with a matrix in another form (see `packing.py`). Built without
+    memory, it does not pretend to fill it: on the meta device that changes nothing and costs a second, because torch
+    first loads its Python descriptions of every operation."""
 
     def reset_parameters(self) -> None:
         if not self.weight.is_meta:
             super().reset_parameters()
 
+    form: Callable[[Tensor], Tensor] | None = None
+
     def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.bias)
+        return linear(x, self.weight, self.bias) if self.form is None else self.form(x)
 
 
 class Embedding(nn.Embedding):
-    """nn.Embedding, with the same saving."""
+    """nn.Embedding, with the same saving and the same choice."""
+
+    form: Any = None
 
     def reset_parameters(self) -> None:
         if not self.weight.is_meta:
             super().reset_parameters()
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return super().forward(ids) if self.form is None else self.form.rows(ids)
 
 
 class RMSNorm(nn.Module):
@@ -91,10 +99,18 @@ class Attention(nn.Module):
         self.key = Linear(width, num_key_value_heads * head_dim, bias=bias)
         self.value = Linear(width, num_key_value_heads * head_dim, bias=bias)
         self.output = Linear(num_heads * head_dim, width, bias=bias)
+        self.joined: Callable[[Tensor], Tensor] | None = None  # the three projections as one matrix (see `packing.py`)
+
+    def flat(self, x_BTE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, T, H * D), keys and values (B, T, K * D), not yet cut into heads."""
+        if self.joined is None:
+            return self.query(x_BTE), self.key(x_BTE), self.value(x_BTE)
+        return self.joined(x_BTE).split([part.out_features for part in (self.query, self.key, self.value)], dim=-1)
 
     def project(self, x_BTE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, H, T, D), keys and values (B, K, T, D)."""
-        return self.in_heads(self.query(x_BTE)), self.in_heads(self.key(x_BTE)), self.in_heads(self.value(x_BTE))
+        query, key, value = self.flat(x_BTE)
+        return self.in_heads(query), self.in_heads(key), self.in_heads(value)
 
     def in_heads(self, x: Tensor) -> Tensor:
         """(B, T, H * D) -> (B, H, T, D)."""
@@ -150,6 +166,11 @@ class GatedFeedForward(nn.Module):
         self.gate = Linear(width, hidden_width, bias=False)
         self.up = Linear(width, hidden_width, bias=False)
         self.down = Linear(hidden_width, width, bias=False)
+        self.joined: Callable[[Tensor], Tensor] | None = None  # gate and up as one matrix (see `packing.py`)
 
     def forward(self, x_BTE: Tensor) -> Tensor:
-        return self.down(self.activation(self.gate(x_BTE)) * self.up(x_BTE))
+        if self.joined is None:
+            gate_BTF, up_BTF = self.gate(x_BTE), self.up(x_BTE)
+        else:
+            gate_BTF, up_BTF = self.joined(x_BTE).chunk(2, dim=-1)
+        return self.down(self.activation(gate_BTF) * up_BTF)

@@ -95,8 +95,8 @@ class Olmo3Attention(Attention):
         self.key_norm = Olmo3RMSNorm(shared * head_dim, config.rms_norm_eps)
 
     def project(self, x_BTE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query, key = self.query_norm(self.query(x_BTE)), self.key_norm(self.key(x_BTE))
-        return self.in_heads(query), self.in_heads(key), self.in_heads(self.value(x_BTE))
+        query, key, value = self.flat(x_BTE)
+        return self.in_heads(self.query_norm(query)), self.in_heads(self.key_norm(key)), self.in_heads(value)
 
 
 class Block(nn.Module):

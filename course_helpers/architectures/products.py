@@ -25,7 +25,9 @@ def has_onednn(x: Tensor) -> bool:
     """Whether oneDNN may do the products of x: on a CPU, for results only. torch's F.linear gives float32 to MKL,
     which reads a matrix on one core, and on AMD at half of what memory gives; oneDNN's product, the one that
     torch's own compiler takes, is as fast or faster for any number of rows."""
-    return ONEDNN and x.device.type == "cpu" and torch.is_inference_mode_enabled() and not torch.compiler.is_compiling()
+    if torch.compiler.is_compiling():  # first: torch's compiler does not know the mode
+        return False
+    return ONEDNN and x.device.type == "cpu" and torch.is_inference_mode_enabled()
 
 
 ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")

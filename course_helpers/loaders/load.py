@@ -10,6 +10,7 @@ import torch
 
 from ..architectures.base import LanguageModel
 from ..architectures.config import ModelConfig
+from ..architectures.packing import check_form, check_plain, nbytes, pack
 from ..errors import CheckpointError, ConfigError
 from ..families import Family, family_of
 from .assign import make_plan
@@ -33,6 +34,7 @@ def load_model(
     revision: str | None = None,
     verify: bool = False,
     backend: str = "auto",
+    weights: str = "plain",
 ) -> LanguageModel:
     """Load any checkpoint of any family into our model, in eval mode.
 
@@ -40,20 +42,25 @@ def load_model(
     (the widest, where they differ). `strategy`: naive, sequential, mmap or stream: equal models, different peaks of
     memory. `verify`: look at every byte first (see `verify.py`); it costs about one more read of the files. `backend`:
     how strategy mmap gets at the files: "mmap", or "pread", which reads them as strategy stream does; "auto" is "pread"
-    on Windows, where mappings of many gigabytes can end the process, and "mmap" elsewhere. The model's `load_report`
-    accounts for every tensor. Raises CheckpointError (and returns no model) for anything that would make a wrong one,
-    and ValueError for a device that this computer has not.
+    on Windows, where mappings of many gigabytes can end the process, and "mmap" elsewhere. `weights`: "packed" (the
+    same numbers, laid out to be read faster) or "int8" (rounded to half of bfloat16's bytes), both for a model that
+    will only generate (see `architectures/packing.py`).
+
+    The model's `load_report` accounts for every tensor. Raises CheckpointError (and returns no model) for anything that
+    would make a wrong one, and ValueError for a device that this computer has not or a form that the model cannot have.
     """
     if strategy not in STRATEGIES:
         raise ValueError(f"unknown strategy {strategy!r}; there are: {', '.join(STRATEGIES)}")
     if backend not in BACKENDS:
         raise ValueError(f"unknown backend {backend!r}; there are: {', '.join(BACKENDS)}")
+    check_form(weights, dtype)
     if backend == "auto":
         backend = "pread" if sys.platform == "win32" else "mmap"
     device, started = usable(device), time.perf_counter()
     with open_checkpoint(source, config, revision, dtype=dtype, device=device) as checkpoint:
         job = prepare(checkpoint, dtype, device, verify=verify, backend=backend)
-        model = STRATEGIES[strategy](job).eval()
+        check_form(weights, job.dtype)
+        model = pack(STRATEGIES[strategy](job).eval(), weights)
         model.load_report = report(job, model, strategy, time.perf_counter() - started)
     return model
 
@@ -84,6 +91,7 @@ def load_weights(
     say what the model's own config says.
     """
     started = time.perf_counter()
+    check_plain(model, "take other weights")
     check_has_memory(model)
     with open_checkpoint(source, config, revision, dtype=model.dtype, device=model.device) as checkpoint:
         if checkpoint.config is not None:
@@ -215,7 +223,7 @@ def read_config(checkpoint: Checkpoint) -> tuple[Family, ModelConfig]:
 
 
 def report(job: Job, model: LanguageModel, strategy: str, seconds: float) -> LoadReport:
-    checkpoint, plan, parameters = job.checkpoint, job.plan, list(model.parameters())
+    checkpoint, plan = job.checkpoint, job.plan
     return LoadReport(
         origin=checkpoint.origin,
         format=checkpoint.format,
@@ -228,7 +236,8 @@ def report(job: Job, model: LanguageModel, strategy: str, seconds: float) -> Loa
             for name, rule in plan.steps.items()
         ),
         dropped=plan.dropped,
-        parameters=sum(parameter.numel() for parameter in parameters),
-        nbytes=sum(parameter.nbytes for parameter in parameters),
+        parameters=model.num_parameters(),
+        nbytes=nbytes(model),
         seconds=seconds,
+        weights=model.weights,
     )

@@ -32,12 +32,14 @@ class LoadReport:
     parameters: int
     nbytes: int  # of the parameters, once loaded
     seconds: float
+    weights: str = "plain"  # or the form they were put into (see `architectures/packing.py`)
 
     def summary(self) -> str:
         """The load in one line; nothing in it changes from run to run."""
+        form = "" if self.weights == "plain" else f" ({self.weights})"
         return (
             f"{self.family}: {len(self.rows)} {self.format} tensors ({self.layout} layout) -> {self.parameters:,}"
-            f" parameters, {self.nbytes / 2**20:.2f} MiB as {str(self.dtype).removeprefix('torch.')},"
+            f" parameters, {self.nbytes / 2**20:.2f} MiB as {str(self.dtype).removeprefix('torch.')}{form},"
             f" {len(self.dropped)} left out"
         )
 

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ..architectures.base import LanguageModel
+from ..architectures.packing import check_plain
 from ..dtypes import short
 from ..errors import CheckpointError
 from ..families import family_of
@@ -50,6 +51,7 @@ def checkpoint_draft(
 ) -> Iterator[Path]:
     """`save_checkpoint`, with a moment before the draft takes the folder's place: the `with` block may add files to it,
     of so many bytes."""
+    check_plain(model, "be saved")
     check_target(folder)
     with replacing(folder) as draft:
         tensors = export(model)

@@ -73,6 +73,8 @@ def only_own(experts: nn.Module, mesh: DeviceMesh) -> Callable[[Tensor, Tensor],
 class LocalExperts:
     """The matrices of a process's own experts, as ordinary tensors."""
 
+    forms = None
+
     def __init__(self, experts: nn.Module):
         self.gate_up, self.down = experts.gate_up.to_local(), experts.down.to_local()
 
