@@ -7,7 +7,7 @@
     python -m benchmarks.speed --quick          tiny shapes, to see whether it runs
 
 Every shape and type has a process of its own, in which all systems load the same file of random weights. Before
-anything is timed, their logits are compared. Rounds are interleaved, and the bandwidth is taken at the start of each.
+anything is timed, their logits are compared. Rounds are interleaved, and the bandwidth is taken beside each turn.
 """
 
 import argparse
@@ -115,7 +115,9 @@ def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, default=None, help="of every system (as many as physical cores)")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the results")
-    parser.add_argument("--folder", type=Path, default=None, help="where checkpoints are written for a while")
+    parser.add_argument(
+        "--folder", type=Path, default=None, help="for checkpoints, meanwhile; /dev/shm if memory is plenty"
+    )
     chosen = parser.parse_args(arguments)
     known = shapes(chosen.device, chosen.quick)
     if unknown := set((chosen.only or "").split(",")) - {"", *known}:

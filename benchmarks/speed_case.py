@@ -31,6 +31,7 @@ from course_helpers.labs.lab_app_a import write_random_checkpoint
 from course_helpers.loaders.hub_budget import readable
 from course_helpers.sizes import kv_cache_bytes, on_meta
 
+SPARE = 10**9  # bytes of disk to be left
 BESIDE = 3 * 10**9  # bytes for what is not weights: caches, activations, logits of long prompts
 
 
@@ -105,10 +106,10 @@ def joined(before: list[dict], more: list[dict]) -> list[dict]:
 def prefills(bench: Bench, systems: list[System]) -> list[dict]:
     """The shortest prompt is read by all systems, longer ones by the best of each library."""
     short_prompt, *longer = bench.fits(bench.lengths.prefills)
-    found = interleaved(bench, systems, prefilling(bench, short_prompt))
+    found = interleaved(bench, systems, prefilling(bench, short_prompt), floor=False)
     best = best_of_each(systems, found[-1])
     for tokens in longer:
-        found += interleaved(bench, best, prefilling(bench, tokens))
+        found += interleaved(bench, best, prefilling(bench, tokens), floor=False)
     return found
 
 
@@ -154,7 +155,7 @@ def measure_case(settings: Settings, folder: Path, clock: Clock | None = None) -
     clock, lengths = clock or clock_of(settings.device), QUICK if settings.quick else USUAL
     case = {"shape": shape.title, "dtype": settings.dtype, "bytes": shape.nbytes(dtype)}
     disk, free = shutil.disk_usage(folder).free, free_bytes(settings.device)
-    if shape.nbytes(dtype) * 1.1 > disk:
+    if shape.nbytes(dtype) + SPARE > disk:
         return case | {"skipped": f"needs {readable(shape.nbytes(dtype))} of disk, and {readable(disk)} are free"}
     loaders = [
         transformers_loader(shape.config, settings.device, settings.compiled),

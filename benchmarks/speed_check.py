@@ -12,8 +12,8 @@ from benchmarks.speed_systems import OURS, TRANSFORMERS, Loaded, System
 
 REFERENCE = f"{TRANSFORMERS}, sdpa, dynamic"
 #: How far logits may lie from the reference's, as a part of the largest of them; weights of 8 bits are another model.
-TOLERANCE = {SINGLE: 1e-4, BRAIN: 0.05}
-INEXACT = 0.25
+TOLERANCE = {SINGLE: 1e-5, BRAIN: 0.05}
+INEXACT = 0.15
 
 
 class Reference:

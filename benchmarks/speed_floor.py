@@ -3,7 +3,7 @@
     floor = bytes of weights that a step needs / bytes a second of a matrix-vector product
 
 Bytes are counted on the model: all parameters, but of the embedding table no more than the looked-up row, unless it
-serves as the head, too; of the experts of a layer, those that are chosen. The rate is measured beside each round, on
+serves as the head, too; of the experts of a layer, those that are chosen. The rate is measured beside each turn, on
 matrices too large for any cache, with the fastest product that there is.
 """
 

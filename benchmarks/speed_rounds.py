@@ -1,5 +1,5 @@
 """What `benchmarks.speed` measures, in interleaved rounds: every system has its turn in every round, and the machine's
-own bandwidth is taken at the start of each.
+own bandwidth is taken right before each turn.
 
 Shape suffixes: B batch, T tokens.
 """
@@ -115,21 +115,30 @@ def middle_first(count: int) -> list[int]:
 
 
 def interleaved(
-    bench: Bench, systems: Sequence[System], turn: Callable[[System, int], Found], rows: int = 1, limited: bool = True
+    bench: Bench,
+    systems: Sequence[System],
+    turn: Callable[[System, int], Found],
+    rows: int = 1,
+    limited: bool = True,
+    floor: bool = True,
 ) -> list[dict]:
     """Measure in rounds, each with another system first. One entry for each title that the turns found: the seconds of
-    every system in every round, and the rates of the machine beside them."""
+    every system in every round. With `floor`, the machine's rates are measured right before every turn. `limited`: a
+    measurement that takes long has fewer rounds."""
     for system in systems:
         if system.compiled:  # what compiling takes is not counted
             system.ready()
             turn(system, 0)
-    rates, found, started, rounds = [], [], time.perf_counter(), bench.rounds
+    found: list[dict[str, Found]] = []
+    rates: list[dict[str, dict[str, float]]] = []
+    started, rounds = time.perf_counter(), bench.rounds
     while len(found) < rounds:
         number = len(found)
-        rates.append(bench.bandwidth.measure())
         found.append({})
+        rates.append({})
         for system in rotated(systems, number):
             system.ready()
+            rates[-1][system.name] = bench.bandwidth.measure() if floor else {}
             found[-1][system.name] = turn(system, number)
         if limited and number == 0:
             rounds = max(1, min(rounds, int(bench.budget / (time.perf_counter() - started))))
@@ -141,21 +150,22 @@ def rotated(systems: Sequence[System], number: int) -> list[System]:
     return [*systems[number:], *systems[:number]]
 
 
-def entry(bench: Bench, title: str, rows: int, rates: list[dict], found: list[dict[str, Found]]) -> dict:
+def entry(
+    bench: Bench, title: str, rows: int, rates: list[dict[str, dict[str, float]]], found: list[dict[str, Found]]
+) -> dict:
     """One measurement as it is kept: `tokens` come in `seconds`, of every system in every round; `floor` is seconds,
-    too, those of the same rounds, where there is a floor."""
+    too, by the rates of that moment, where there is a floor; `rates` are those of all turns."""
     kind, _, length = title.rpartition(" ")
-    context = int(length) if kind == CONTEXT else 0
     steps = kind == CONTEXT or kind.startswith(DECODE)
     names = sorted(found[0])
-    nbytes = step_bytes(bench.config, bench.dtype, rows, context) if steps else None
-    floor = {name: [nbytes / fastest(one) for one in rates] for name in names} if steps else None
+    nbytes = step_bytes(bench.config, bench.dtype, rows, int(length) if kind == CONTEXT else 0) if steps else None
+    turns = [one for each in rates for one in each.values()]
     return {
         "measure": title,
         "rows": rows,
-        "tokens": rows if steps else int(length) if kind == PREFILL else rows,
+        "tokens": int(length) if kind == PREFILL else rows,
         "bytes": nbytes,
-        "floor": floor,
-        "rates": {product: [one[product] for one in rates] for product in rates[0]},
-        "seconds": {name: [one[name][title] for one in found] for name in names},
+        "floor": {name: [nbytes / fastest(each[name]) for each in rates] for name in names} if steps else None,
+        "rates": {product: [one[product] for one in turns] for product in turns[0]},
+        "seconds": {name: [each[name][title] for each in found] for name in names},
     }

@@ -17,10 +17,11 @@ directly. Made by `{command}`.
 
 - **decode a → b**: tokens a second while a text grows from a to b positions, the prompt not counted. A round measures
   one part of the span; what lies before it is filled with zeros.
-- **prefill n**: tokens a second of one pass over a prompt of n tokens, cache included, to the token after it.
+- **prefill n**: tokens a second of one pass over a prompt of n tokens, cache included, to the token after it. Only
+  the last position's logits are computed, but by {scratch}, which cannot leave the others out.
 - **first token**: milliseconds from a prompt of {prompt} tokens to the token after it, loading not counted.
 - **floor**: what a step would take if it only read the weights it needs, once, at the bandwidth of the fastest
-  matrix-vector product there is, measured at the start of each round. **× floor**: how many times as long it took.
+  matrix-vector product there is, measured right before each turn. **× floor**: how many times as long it took.
 - **ours / best peer**: how many times as fast this package is as the fastest peer in any of its settings; the median of
   the rounds' ratios. ▼ marks where a peer is ahead. In bold, ours: the fastest way that keeps the weights as the file
   has them. int8 does not, so it is compared with nothing; it reads half the bytes, so its floor would be lower.
@@ -51,7 +52,8 @@ def table(report: dict, pictures: Mapping[str, str]) -> str:
     parts += [settings(views(report, spans[0], 1), spans[0])]
     parts += [section(f"{spans[0].capitalize()}, batch {large}", views(report, spans[0], large))]
     parts += [section(f"Prefill {tokens}", views(report, f"{PREFILL} {tokens}")) for tokens in lengths["prefills"]]
-    parts += [section("First token, milliseconds", views(report, FIRST, 1), milliseconds=True)]
+    for rows in (1, large):
+        parts += [section(f"First token, milliseconds, batch {rows}", views(report, FIRST, rows), milliseconds=True)]
     parts += [contexts(report), caches(report), bandwidths(report), loading(report), checks(report), left_out(report)]
     return "\n".join(part for part in parts if part)
 
@@ -65,7 +67,9 @@ def head(report: dict) -> str:
     known = about | {name: report[name] for name in ("rounds", "minutes")}
     known |= {"packages": ", ".join(f"{name} {version}" for name, version in about["packages"].items() if version)}
     stem, command = ("speed-cuda", "python -m benchmarks.speed --device cuda") if cuda else ("speed", "make bench")
-    return HEAD.format(**known, where=where, prompt=report["lengths"]["prompt"], stem=stem, command=command)
+    return HEAD.format(
+        **known, where=where, prompt=report["lengths"]["prompt"], stem=stem, command=command, scratch=SCRATCH
+    )
 
 
 def behind(report: dict) -> str:

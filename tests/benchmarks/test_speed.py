@@ -56,8 +56,10 @@ def test_every_system_is_checked_and_measured_in_every_round(run):
         for measure in case["measures"]:
             who = {next(one["who"] for one in case["systems"] if one["name"] == name) for name in measure["seconds"]}
             assert who == {one["who"] for one in case["systems"]}  # every library, if not every setting of it
-            rounds = {len(values) for values in (*measure["seconds"].values(), *measure["rates"].values())}
-            assert len(rounds) == 1 and rounds <= {1, 2}
+            (rounds,) = {len(values) for values in measure["seconds"].values()}
+            assert rounds in (1, 2)
+            turns = {len(values) for values in measure["rates"].values()}
+            assert turns == (set() if measure["measure"].startswith("prefill") else {rounds * len(measure["seconds"])})
             assert all(second > 0 for values in measure["seconds"].values() for second in values)
 
 
@@ -328,15 +330,16 @@ def test_rounds_are_interleaved_each_with_another_system_first(bench):
 
     (found,) = interleaved(bench, systems, turn)
     assert order == [(number, name) for number, names in enumerate(("abc", "bca", "cab")) for name in names]
-    assert found["seconds"] == dict.fromkeys("abc", [1.0] * 3) and len(found["rates"]["F.linear"]) == 3
-    rounds = zip(*found["rates"].values(), strict=True)
-    assert found["floor"]["a"] == [step_bytes(bench.config, SINGLE) / max(rates) for rates in rounds]
+    assert found["seconds"] == dict.fromkeys("abc", [1.0] * 3) and len(found["rates"]["F.linear"]) == 9
+    turns = [step_bytes(bench.config, SINGLE) / max(rates) for rates in zip(*found["rates"].values(), strict=True)]
+    places = {"a": (0, 5, 7), "b": (1, 3, 8), "c": (2, 4, 6)}
+    assert found["floor"] == {name: [turns[place] for place in each] for name, each in places.items()}
 
 
 def test_what_takes_long_has_fewer_rounds_and_one_at_least(bench):
     turn = lambda system, number: {"prefill 16": 1.0}  # noqa: E731
-    (found,) = interleaved(dataclasses.replace(bench, budget=0.0), [System("a", OURS, None)], turn)
-    assert len(found["seconds"]["a"]) == 1 and found["floor"] is None
+    (found,) = interleaved(dataclasses.replace(bench, budget=0.0), [System("a", OURS, None)], turn, floor=False)
+    assert len(found["seconds"]["a"]) == 1 and found["floor"] is None and found["rates"] == {}
 
 
 def test_compiled_systems_run_once_before_they_are_timed(bench):
@@ -372,6 +375,6 @@ def test_a_peer_that_computes_something_else_is_left_out_and_ours_ends_the_run(b
     left_out = []
     systems, _, checks = checked([Loaded([good, System("wrong", TRANSFORMERS, wrong)])], None, bench, left_out)
     assert [system.name for system in systems] == [check["system"] for check in checks] == [REFERENCE]
-    assert left_out[0]["name"] == "wrong" and "0.0001 is allowed" in left_out[0]["reason"]
+    assert left_out[0]["name"] == "wrong" and "1e-05 is allowed" in left_out[0]["reason"]
     with pytest.raises(RuntimeError, match="ours: logits differ"):
         checked([Loaded([good, System("ours", OURS, wrong)])], None, bench, [])
