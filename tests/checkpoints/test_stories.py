@@ -1,5 +1,6 @@
 """Tests of the story grammar: the facts of a story agree, and its probability is what it says."""
 
+import functools
 import math
 import random
 import re
@@ -24,6 +25,7 @@ def facts_of(story):
     return {choice.what: choice.value for choice in story.choices if choice.what in tables}
 
 
+@functools.cache
 def values_of(slot_name):
     """All values that a fact has in any plot."""
     return {value for plot in stories.PLOTS.values() for value in plot.tables.get(slot_name, {})}
@@ -31,7 +33,13 @@ def values_of(slot_name):
 
 def mentions(text, value):
     """Whether the value is in the text as whole words. Capitals count: "Pudding" is a name."""
-    return f" {value} " in f" {MARKS.sub(' ', text)} "
+    return f" {value} " in without_marks(text)
+
+
+@functools.lru_cache(maxsize=8)
+def without_marks(text):
+    """The text's words with one space on either side; kept, because a text is asked about many values in a row."""
+    return f" {MARKS.sub(' ', text)} "
 
 
 # --- the same stories every time
