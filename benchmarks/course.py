@@ -76,10 +76,12 @@ def main(
     report = {"machine": about, "minutes": (time.perf_counter() - began) / 60, "parts": found}
     rows = compare(found, last["parts"], {name: part.noise for name, part in parts.items()})
     print(text := table(report, last, rows))
-    if output := chosen.output or (None if chosen.only else RESULTS):
+    failed = any("failed" in part for part in found.values())
+    if failed:
+        print("a part failed: nothing is written", file=sys.stderr)
+    elif output := chosen.output or (None if chosen.only else RESULTS):
         write_json(output / RECORD, report)
         write_text(output / "course.md", text)
-    failed = any("failed" in part for part in found.values())
     return int(failed or (chosen.check and any(row.marks for row in rows)))
 
 
