@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,14 @@ ARGUMENTS = [
     "--font-render-hinting=none",  # glyphs as wide as at any other scale
     "--autoplay-policy=no-user-gesture-required",
 ]
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+NAMES = (
+    "chromium",
+    "google-chrome",
+    "google-chrome-stable",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    "chromium-browser",  # last: Ubuntu's only leads to a snap
+)
 
 
 class NoBrowser(RuntimeError):
@@ -31,15 +39,26 @@ class NoBrowser(RuntimeError):
 
 
 def chromium() -> str:
-    """The path of Chromium: the variable COURSE_CHROMIUM, or what is installed. Raises NoBrowser."""
+    """The path of Chromium: the variable COURSE_CHROMIUM, what is installed, or Playwright's own. Raises NoBrowser."""
     named = os.environ.get(CHROMIUM_VARIABLE)
     found = next((path for path in map(shutil.which, [named] if named else NAMES) if path), None)
+    found = found or (None if named else playwrights_own())
     if not found:
         looked = named or ", ".join(NAMES)
         raise NoBrowser(
-            f"no Chromium found (looked for {looked}). Next step: make system-packages, or set {CHROMIUM_VARIABLE}."
+            f"no Chromium found (looked for {looked}). Next step: make system-packages, or .venv/bin/python -m "
+            f"playwright install chromium, or set {CHROMIUM_VARIABLE}."
         )
     return found
+
+
+@cache
+def playwrights_own() -> str | None:
+    """The Chromium that `playwright install chromium` has fetched, if it has."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        return shutil.which(playwright.chromium.executable_path)
 
 
 @contextmanager

@@ -112,6 +112,35 @@ films() {
 
 column() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$1" | awk -v column="$2" '$column != "-" { print $column }' | tr '\n' ' '; }
 
+# Whether apt can install it. Ubuntu names Chromium, and delivers a snap: that one cannot open files outside the home.
+candidate() { LC_ALL=C apt-cache policy "$1" 2>/dev/null | grep 'Candidate:' | grep -qv '(none)\|snap'; }
+
+browser() {
+    for name in ${COURSE_CHROMIUM:+"$COURSE_CHROMIUM"} chromium google-chrome google-chrome-stable; do
+        if has "$name"; then return; fi
+    done
+    return 1
+}
+
+# What apt has is installed; what it has not is named, and a browser of another origin stands in for Chromium.
+apt_known() {
+    for name in "$@"; do
+        candidate "$name" || { as_root apt-get update -qq >&2; break; }
+    done
+    known='' lacking=''
+    for name in "$@"; do
+        if candidate "$name"; then known="$known $name"; else lacking="$lacking $name"; fi
+    done
+    # shellcheck disable=SC2086
+    [ -z "$known" ] || apt_install $known
+    case "$lacking " in
+        *' chromium '*) browser || fail "All but a browser is installed: this system has Chromium only as a snap, or not at all." \
+            "Next step: install Google Chrome; or, where .venv is set up: .venv/bin/python -m playwright install --with-deps chromium" ;;
+    esac
+    lacking=$(printf '%s' "$lacking " | sed 's/ chromium / /')
+    [ -z "${lacking# }" ] || fail "Not known to apt here:$lacking. Next step: look for the package's name on this system."
+}
+
 system_packages() {
     list=${1:-tools/system-packages.txt}
     debian=$(column "$list" 1)
@@ -121,7 +150,7 @@ system_packages() {
     if [ -z "$debian" ]; then
         say "No system packages are needed."
     elif has apt-get && can_be_root; then
-        apt_install $debian
+        apt_known $debian
     elif has apt-get; then
         fail "Installing needs root. Run: sudo apt-get install -y --no-install-recommends $debian"
     elif has brew; then

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,9 +42,45 @@ def package_list(tmp_path):
 @needs_a_shell
 @pytest.mark.parametrize("programs", [{"id": "echo 0"}, {"id": "echo 1000", "sudo": 'shift; "$@"'}])
 def test_system_packages_are_installed_as_root_or_with_sudo(machine, package_list, programs):
-    outcome = machine(programs | {"apt-get": 'echo "apt-get $*"'}, "system-packages", package_list)
+    programs |= {"apt-get": 'echo "apt-get $*"', "apt-cache": 'echo "  Candidate: 1.0"'}
+    outcome = machine(programs, "system-packages", package_list)
     assert outcome.returncode == 0
     assert outcome.stderr == "apt-get install -qq -y --no-install-recommends ffmpeg chromium\n"
+
+
+#: Ubuntu's answers: Chromium is a transitional package to a snap, or unknown.
+SNAP = 'echo "$2:"; case $2 in chromium) echo "  Candidate: %s";; *) echo "  Candidate: 7:6.1";; esac'
+
+
+@needs_a_shell
+@pytest.mark.parametrize("version", ["(none)", "2:1snap1-0ubuntu2"])
+def test_on_ubuntu_the_rest_is_installed_and_another_browser_does(machine, package_list, version, tmp_path):
+    programs = {"id": "echo 0", "apt-get": 'echo "apt-get $*"', "apt-cache": SNAP % version, "chromium": "", "sudo": ""}
+    outcome = machine(programs, "system-packages", package_list)
+    assert outcome.returncode == 0
+    update, install = outcome.stderr.splitlines()
+    assert update == "apt-get update -qq" and install.endswith("--no-install-recommends ffmpeg")
+
+
+@needs_a_shell
+def test_on_ubuntu_without_a_browser_the_next_step_is_named(machine, package_list, monkeypatch, tmp_path):
+    monkeypatch.delenv("COURSE_CHROMIUM", raising=False)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for tool in ("sh", "awk", "env", "grep", "sed", "tr"):
+        (bare / tool).symlink_to(shutil.which(tool))
+    monkeypatch.setenv("PATH", str(bare))
+    programs = {"id": "echo 0", "apt-get": 'echo "apt-get $*"', "apt-cache": SNAP % "(none)"}
+    outcome = machine(programs, "system-packages", package_list)
+    assert outcome.returncode == 1 and "install -qq -y --no-install-recommends ffmpeg\n" in outcome.stderr
+    assert "playwright install --with-deps chromium" in outcome.stderr.splitlines()[-1]
+
+
+@needs_a_shell
+def test_a_package_that_apt_does_not_know_is_named(machine, package_list):
+    programs = {"id": "echo 0", "apt-get": "", "apt-cache": 'case $2 in chromium) echo "Candidate: 150";; esac'}
+    outcome = machine(programs, "system-packages", package_list)
+    assert outcome.returncode == 1 and "Not known to apt here: ffmpeg" in outcome.stderr
 
 
 @needs_a_shell
