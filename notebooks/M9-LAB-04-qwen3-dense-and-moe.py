@@ -721,7 +721,7 @@ def resting(config):
 def counted(model):
     """Products of one token with matrices, counted while the model runs."""
     ids = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
-    with torch.inference_mode(), WholeSteps(), CountedWork() as work:
+    with torch.no_grad(), WholeSteps(), CountedWork() as work:
         model(ids)
     return work.matrix_products
 
@@ -967,7 +967,7 @@ from timeit import timeit
 
 for kind, model in models.items():
     cache = model.make_cache(batch_size=1, max_length=2)
-    with torch.inference_mode(), CountedWork() as one:
+    with torch.no_grad(), CountedWork() as one:
         model(torch.zeros(1, 1, dtype=torch.int64), cache=cache)
     each = one.matrix_products / one.calls
     print(f"{kind:<6} {one.calls} calls, {each:,.0f} products with weights in each, on average")

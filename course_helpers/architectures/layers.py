@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .cache import LayerCache
-from .products import attend_once, linear
+from .products import attend_once, linear, results_only
 from .rope import apply_rotary
 
 
@@ -123,7 +123,7 @@ class Attention(nn.Module):
             key_BKTD = apply_rotary(key_BKTD, context.cos_B1TD, context.sin_B1TD)
         if cache is not None:
             key_BKTD, value_BKTD = cache.update(key_BKTD, value_BKTD)  # from here on S positions, not T
-        if cache is not None and query_BHTD.shape[2] == 1:
+        if cache is not None and query_BHTD.shape[2] == 1 and results_only():
             mixed_BHTD = attend_once(query_BHTD, key_BKTD, value_BKTD, context.mask, self.scale)
         else:
             mixed_BHTD = F.scaled_dot_product_attention(

@@ -20,9 +20,10 @@ from ..generation import generate
 
 
 class CountedWork(TorchFunctionMode):
-    """Counts what a model computes while the block lasts. One multiplication with its addition is one product.
+    """Counts what a model computes while the block lasts. One multiplication with its addition is one product. It knows
+    the functions that torch calls outside inference mode.
 
-    >>> with CountedWork() as work:
+    >>> with torch.no_grad(), CountedWork() as work:
     ...     model(ids)
     """
 
@@ -56,7 +57,7 @@ def work_of_each_step(model: LanguageModel, ids: Sequence[int], prompt_tokens: i
     cache = model.make_cache(1, len(ids)) if use_cache else None
     for end in range(prompt_tokens, len(ids)):
         start = cache.length if use_cache else 0
-        with torch.inference_mode(), CountedWork() as work:
+        with torch.no_grad(), CountedWork() as work:
             model(torch.tensor([ids[start:end]], device=model.device), cache=cache, last_only=True)
         steps.append(work)
     return steps

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from ..architectures.base import LanguageModel
 from ..architectures.config import ModelConfig
+from ..architectures.products import linear
 from ..architectures.llama import LLAMA_3_PRESETS
 from ..architectures.qwen3 import MOE_PRESETS
 from ..dtypes import short
@@ -98,7 +98,7 @@ def seconds_per_product(rows: int, dtype: torch.dtype, device: str) -> float:
     x = torch.full((rows, 4096), 0.01, dtype=dtype, device=device)
     for _ in range(2):
         started = time.perf_counter()
-        F.linear(x, matrix)[0, 0].item()
+        linear(x, matrix)[0, 0].item()
         seconds = time.perf_counter() - started
     return seconds
 

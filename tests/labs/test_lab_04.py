@@ -335,7 +335,7 @@ def test_work_is_counted_as_the_shapes_say(dense, use_cache):
 
 
 def test_one_token_meets_every_active_matrix_once(moe):
-    with torch.inference_mode(), CountedWork() as work:
+    with torch.no_grad(), CountedWork() as work:
         moe(torch.zeros(1, 1, dtype=torch.int64))
     vectors = sum(p.numel() for p in moe.parameters() if p.dim() == 1)
     assert work.matrix_products == right_active(SMALL) - vectors - moe.token_embedding.weight.numel()
