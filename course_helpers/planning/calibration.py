@@ -23,8 +23,8 @@ import torch
 
 from ..architectures.base import LanguageModel
 from ..architectures.config import ModelConfig
-from ..architectures.products import linear
 from ..architectures.llama import LLAMA_3_PRESETS
+from ..architectures.products import linear
 from ..architectures.qwen3 import MOE_PRESETS
 from ..dtypes import short
 from ..families import family_of
