@@ -66,6 +66,7 @@ check: $(READY) ## ruff, and the labs without executing them
 
 bench: $(READY) ## measure against peers; figures go to benchmarks/results (about an hour; close everything else)
 	@$(VENV_PYTHON) -m pip install -q --no-deps -r benchmarks/requirements.txt -c constraints.txt
+	@$(VENV_PYTHON) -m benchmarks.int8
 	@$(VENV_PYTHON) -m benchmarks.loading
 	@$(VENV_PYTHON) -m benchmarks.parallel
 	@env -u OMP_NUM_THREADS $(VENV_PYTHON) -m benchmarks.planning
