@@ -38,7 +38,7 @@ def load_from(arguments: argparse.Namespace):
     asked = {"revision": arguments.revision, "verify": arguments.verify}
     if arguments.ranks is not None:
         return parallel.load(arguments, dtype, **asked)
-    asked["weights"] = arguments.weights
+    asked |= {"weights": arguments.weights, "compile": getattr(arguments, "compile", False)}
     return load_model(arguments.source, dtype, arguments.device, arguments.strategy, **asked)
 
 
@@ -93,6 +93,7 @@ def add_generate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, default=0.0, help="0 (default): always the likeliest token")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--chat", action="store_true", help="wrap the prompt in the family's chat format")
+    parser.add_argument("--compile", action="store_true", help="decode by compiled steps: for long answers")
 
 
 def add_validate_options(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 Shape suffixes: B batch, T new tokens, S keys in sight (cached + new), K key/value heads, D head dimension.
 """
 
+import weakref
 from collections.abc import Sequence
 
 import torch
@@ -15,7 +16,7 @@ class LayerCache:
     window: int | None = None  # how many positions a query of this layer sees, its own included; None: all
 
     def __init__(self, cache: "KVCache", shape_BKSD: tuple[int, ...], dtype: torch.dtype, device: torch.device):
-        self.cache = cache
+        self.cache = weakref.proxy(cache)  # no circle: the memory is free as soon as nobody holds the cache
         self.key_BKSD = torch.zeros(shape_BKSD, dtype=dtype, device=device)
         self.value_BKSD = torch.zeros(shape_BKSD, dtype=dtype, device=device)
 

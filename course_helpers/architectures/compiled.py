@@ -1,8 +1,8 @@
 """Compiled decoding: one step of the model as one program, made by torch.compile.
 
 A step of a small model is some hundred operations of a few microseconds each, and starting them takes longer than they
-do. Compiled, they are fused into few; on NVIDIA, torch records even those as one CUDA graph, which is started whole. The
-step is the model's own code (`LanguageModel.decode`); only the cache is another (see `static_cache.py`).
+do. Compiled, they are fused into few; on NVIDIA, torch records even those as one CUDA graph, which is started whole.
+The step is the model's own code (`LanguageModel.decode`); only the cache is another (see `static_cache.py`).
 
 Prefill is not compiled: prompts differ in length, and its large products take their time anyway.
 """
@@ -100,6 +100,7 @@ class CompiledSteps:
         self, model: "LanguageModel", token_ids_B1: Tensor, cache: StaticCache, padding_B: Tensor | None
     ) -> Tensor:
         """Logits (B, 1, V) of one more token a row. They carry no gradient, whatever mode torch is in."""
+        check_ids(token_ids_B1, model.config.vocab_size)
         cache.begin(1, id(model))
         # In one mode always: another one would be another program.
         with torch.inference_mode(False), torch.no_grad():
@@ -137,6 +138,15 @@ class CompiledSteps:
 
 def one_step(model: "LanguageModel", memory: StepMemory) -> Tensor:
     return model.decode(memory)
+
+
+def check_ids(token_ids: Tensor, vocab_size: int) -> None:
+    """Raises IndexError, as an uncompiled embedding does, for an id that is not in the vocabulary: a compiled loop may
+    end the whole process there. Not on other devices, where the answer would have to be waited for."""
+    if token_ids.device.type == "cpu":
+        lowest, highest = token_ids.aminmax()
+        if lowest < 0 or highest >= vocab_size:
+            raise IndexError(f"token ids go from 0 to {vocab_size - 1}, but these go from {lowest} to {highest}")
 
 
 def room_for(max_length: int, longest: int) -> int:

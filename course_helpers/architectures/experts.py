@@ -43,6 +43,12 @@ class Experts(nn.Module):
         gate_PF, up_PF = grouped_linear(x_PE, gate_up, ends_X).chunk(2, dim=-1)
         return grouped_linear(F.silu(gate_PF) * up_PF, down, ends_X)
 
+    def of_pairs(self, x_PE: Tensor, expert_P: Tensor) -> Tensor:
+        """The same for rows in any order, as a compiled step wants it: no shape and no wait depends on who was chosen.
+        Written as sums over copies of the chosen matrices, which torch's compiler fuses: no copy is ever made."""
+        gate_PF, up_PF = pair_linear(x_PE, self.gate_up, expert_P).chunk(2, dim=-1)
+        return pair_linear(F.silu(gate_PF) * up_PF, self.down, expert_P)
+
 
 class MixtureOfExperts(nn.Module):
     """A router scores all experts for each token; the best few answer, and their answers are mixed by their scores.
@@ -70,6 +76,10 @@ class MixtureOfExperts(nn.Module):
     def forward(self, x_BTE: Tensor) -> Tensor:
         x_NE = x_BTE.flatten(0, 1)
         chosen_Nk, weight_Nk = self.route(x_NE)
+        if torch.compiler.is_compiling():
+            x_PE = x_NE.repeat_interleave(self.experts_per_token, dim=0)
+            answer_NkE = self.experts.of_pairs(x_PE, chosen_Nk.flatten()).unflatten(0, chosen_Nk.shape)
+            return (answer_NkE * weight_Nk[..., None]).sum(dim=1).view_as(x_BTE)
         expert_P, order_P = chosen_Nk.flatten().sort(stable=True)
         all_X = torch.arange(self.router.out_features, device=x_NE.device)
         ends_X = torch.searchsorted(expert_P, all_X, right=True, out_int32=True)
@@ -87,6 +97,11 @@ def grouped_linear(x_PI: Tensor, experts: Tensor | Sequence[Product], ends_X: Te
     counts = ends_X.diff(prepend=ends_X.new_zeros(1)).tolist()  # this waits for the device, which a CPU never minds
     shares = zip(x_PI.split(counts), experts, strict=True)
     return torch.cat([expert_linear(rows, expert) for rows, expert in shares if len(rows)])
+
+
+def pair_linear(x_PI: Tensor, weight_XOI: Tensor, expert_P: Tensor) -> Tensor:
+    """Each row times the matrix of its own expert: (P, I) -> (P, O). Only for torch's compiler."""
+    return (x_PI[:, None].float() * weight_XOI[expert_P].float()).sum(dim=-1).to(x_PI.dtype)
 
 
 def expert_linear(rows: Tensor, expert: Tensor | Product) -> Tensor:

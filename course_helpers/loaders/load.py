@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 
 from ..architectures.base import LanguageModel
+from ..architectures.compiled import compile_decoding
 from ..architectures.config import ModelConfig
 from ..architectures.packing import check_form, check_plain, nbytes, pack
 from ..errors import CheckpointError, ConfigError
@@ -35,6 +36,7 @@ def load_model(
     verify: bool = False,
     backend: str = "auto",
     weights: str = "plain",
+    compile: bool = False,
 ) -> LanguageModel:
     """Load any checkpoint of any family into our model, in eval mode.
 
@@ -44,7 +46,9 @@ def load_model(
     how strategy mmap gets at the files: "mmap", or "pread", which reads them as strategy stream does; "auto" is "pread"
     on Windows, where mappings of many gigabytes can end the process, and "mmap" elsewhere. `weights`: "packed" (the
     same numbers, laid out to be read faster) or "int8" (rounded to half of bfloat16's bytes), both for a model that
-    will only generate (see `architectures/packing.py`).
+    will only generate (see `architectures/packing.py`). `compile`: decode by steps that torch.compile made, of plain
+    weights; the first token takes longer for it, tens of seconds, each time that rows or the cache's room are new (see
+    `architectures/compiled.py`). A CourseWarning where this machine cannot compile: the model then decodes as usual.
 
     The model's `load_report` accounts for every tensor. Raises CheckpointError (and returns no model) for anything that
     would make a wrong one, and ValueError for a device that this computer has not or a form that the model cannot have.
@@ -54,6 +58,8 @@ def load_model(
     if backend not in BACKENDS:
         raise ValueError(f"unknown backend {backend!r}; there are: {', '.join(BACKENDS)}")
     check_form(weights, dtype)
+    if compile and weights != "plain":
+        raise ValueError(f"compile=True is for plain weights, not for {weights}: leave one of the two options out")
     if backend == "auto":
         backend = "pread" if sys.platform == "win32" else "mmap"
     device, started = usable(device), time.perf_counter()
@@ -62,6 +68,8 @@ def load_model(
         check_form(weights, job.dtype)
         model = pack(STRATEGIES[strategy](job).eval(), weights)
         model.load_report = report(job, model, strategy, time.perf_counter() - started)
+    if compile:
+        compile_decoding(model)
     return model
 
 
