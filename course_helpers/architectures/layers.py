@@ -170,7 +170,6 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x_BTE: Tensor) -> Tensor:
         if self.joined is None:
-            gate_BTF, up_BTF = self.gate(x_BTE), self.up(x_BTE)
-        else:
-            gate_BTF, up_BTF = self.joined(x_BTE).chunk(2, dim=-1)
+            return self.down(self.activation(self.gate(x_BTE)) * self.up(x_BTE))
+        gate_BTF, up_BTF = self.joined(x_BTE).chunk(2, dim=-1)
         return self.down(self.activation(gate_BTF) * up_BTF)
