@@ -91,7 +91,7 @@ class CompiledSteps:
         shape_BKSD = batch_size, heads, room_for(max_length, model.config.max_position_embeddings), head_dim
         key = shape_BKSD, dtype, device
         with torch.inference_mode(False):  # memory made in that mode could not be written to outside of it
-            memory = self.spare.pop(key, None) or StepMemory(windows, shape_BKSD, dtype, device)
+            memory = self.spare.pop(key, None) or fixed(StepMemory(windows, shape_BKSD, dtype, device))
             cache = StaticCache(layout, memory, max_length)
         weakref.finalize(cache, self.spare.__setitem__, key, memory).atexit = False
         return cache
@@ -127,8 +127,6 @@ class CompiledSteps:
         return logits_B1V.clone() if first.is_cuda else logits_B1V  # the next run of a CUDA graph takes the same place
 
     def compile(self, model: "LanguageModel", memory: StepMemory) -> Callable[["LanguageModel", StepMemory], Tensor]:
-        for tensor in memory.tensors:
-            torch._dynamo.mark_static_address(tensor)
         model.contexts(0, 1, None, None)  # moves rotary frequencies to the device: a graph must not hold such a copy
         # torch keeps at most eight programs for one piece of code; a copy of the code has a count of its own.
         own = types.FunctionType(one_step.__code__.replace(), one_step.__globals__)
@@ -138,6 +136,15 @@ class CompiledSteps:
 
 def one_step(model: "LanguageModel", memory: StepMemory) -> Tensor:
     return model.decode(memory)
+
+
+def fixed(memory: StepMemory) -> StepMemory:
+    """Tell torch that the memory stays where it is: a CUDA graph then writes into it, and not into a copy."""
+    from torch._dynamo import mark_static_address
+
+    for tensor in memory.tensors:
+        mark_static_address(tensor)
+    return memory
 
 
 def check_ids(token_ids: Tensor, vocab_size: int) -> None:

@@ -101,7 +101,8 @@ def grouped_linear(x_PI: Tensor, experts: Tensor | Sequence[Product], ends_X: Te
 
 def pair_linear(x_PI: Tensor, weight_XOI: Tensor, expert_P: Tensor) -> Tensor:
     """Each row times the matrix of its own expert: (P, I) -> (P, O). Only for torch's compiler."""
-    return (x_PI[:, None].float() * weight_XOI[expert_P].float()).sum(dim=-1).to(x_PI.dtype)
+    exact = torch.promote_types(x_PI.dtype, torch.float32)
+    return (x_PI[:, None].to(exact) * weight_XOI[expert_P].to(exact)).sum(dim=-1).to(x_PI.dtype)
 
 
 def expert_linear(rows: Tensor, expert: Tensor | Product) -> Tensor:

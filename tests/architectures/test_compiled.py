@@ -209,6 +209,17 @@ def test_a_cache_may_store_another_type_than_the_compiled_model_computes_in():
     assert found.dtype == exact.dtype and 0 < (found - exact).abs().max() < 0.05 * exact.abs().max()
 
 
+@pytest.mark.parametrize("family", ["gpt2", "qwen3_moe"])
+def test_a_compiled_product_of_one_row_keeps_the_precision_of_its_type(family):
+    """float64: sums in float32 would be off by far more."""
+    plain = copy.deepcopy(MODELS[family]).double()
+    model = copy.deepcopy(plain)
+    backend, ids = counted(model), random_ids(EXAMPLES[family], 1, 8)
+    found = in_parts(model, ids, [5, 1, 1, 1], model.make_cache(1, 8))
+    torch.testing.assert_close(found, logits_of(plain, ids), rtol=0, atol=1e-13)
+    assert backend.programs == 1
+
+
 def test_a_copy_of_a_model_compiles_steps_of_its_own():
     model = copy.deepcopy(MODELS["qwen3"])
     backend = counted(model)
