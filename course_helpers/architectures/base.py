@@ -79,23 +79,21 @@ class LanguageModel(nn.Module):
         x_BTE = self.embed(token_ids_BT, contexts[self.config.layer_plan[0]].positions_BT)
         if cache is not None:
             cache.begin(new_tokens, id(self))
-        x_BTE = self.through_blocks(x_BTE, contexts, None if cache is None else cache.layers)
+        for block, context, layer in self.stack(contexts, None if cache is None else cache.layers):
+            x_BTE = block(x_BTE, context, layer)
         if cache is not None:
             cache.advance(new_tokens, left_padding_B)
+        x_BTE = self.final_norm(x_BTE)
         x_BTE = x_BTE[:, -1:] if last_only else x_BTE
         return x_BTE if hidden_states else self.head(x_BTE)
 
-    def through_blocks(
-        self,
-        x_BTE: Tensor,
-        contexts: dict[str, AttentionContext],
-        layers: Sequence[LayerCache] | Sequence[StaticLayer] | None,
-    ) -> Tensor:
-        """What every pass does between embedding and head: all blocks, then the final norm."""
-        layers = [None] * len(self.blocks) if layers is None else layers
-        for block, layer_type, layer in zip(self.blocks, self.config.layer_plan, layers, strict=True):
-            x_BTE = block(x_BTE, contexts[layer_type], layer)
-        return self.final_norm(x_BTE)
+    def stack(
+        self, contexts: dict[str, AttentionContext], layers: Sequence[LayerCache] | Sequence[StaticLayer] | None
+    ) -> list[tuple[nn.Module, AttentionContext, LayerCache | StaticLayer | None]]:
+        """Every block, in order, with what it is called with beside the vectors. The loop over it is the caller's: a
+        function that were given the first vectors could not let go of them."""
+        kept = [None] * len(self.blocks) if layers is None else layers
+        return list(zip(self.blocks, (contexts[kind] for kind in self.config.layer_plan), kept, strict=True))
 
     def decode(self, memory: StepMemory) -> Tensor:
         """Logits (B, 1, V) of one more token a row, the step that is compiled: `forward` without a number in Python
@@ -111,7 +109,9 @@ class LanguageModel(nn.Module):
             for layer_type in dict.fromkeys(self.config.layer_plan)
         }
         x_B1E = self.embed(memory.token_ids_B1, positions_B1)
-        return self.head(self.through_blocks(x_B1E, contexts, memory.layers))
+        for block, context, layer in self.stack(contexts, memory.layers):
+            x_B1E = block(x_B1E, context, layer)
+        return self.head(self.final_norm(x_B1E))
 
     def contexts(
         self, start: int, new_tokens: int, left_padding_B: Tensor | None, max_length: int | None
