@@ -7,9 +7,11 @@ the comforts of its own `generate`, neither its peers' nor this one.
 Shape suffixes: B batch, T new tokens, V vocabulary.
 """
 
+import contextlib
 import gc
 import inspect
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ import torch
 from torch import Tensor
 
 from course_helpers import load_model
+from course_helpers.errors import CourseWarning
 
 OURS, TRANSFORMERS, SCRATCH = "course_helpers", "transformers", "llms-from-scratch"
 
@@ -89,6 +92,15 @@ def held(tensors: Iterator[Tensor]) -> int:
     return sum(storages.values())
 
 
+@contextlib.contextmanager
+def no_way_out() -> Iterator[None]:
+    """A model that cannot be compiled warns and runs uncompiled; here, where that would be measured under the wrong
+    name, the warning (CourseWarning) is raised instead."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CourseWarning)
+        yield
+
+
 class OurSession(Session):
     def __init__(self, model, rows: int, positions: int):
         self.model, self.cache = model, model.make_cache(rows, positions)
@@ -140,7 +152,11 @@ def our_loader(name: str, way: Way) -> Loader:
     title = f"{OURS}, {name}"
 
     def load(folder: Path, dtype: torch.dtype, device: str) -> list[System]:
-        model = load_model(folder, dtype=dtype, device=device, **way.options)
+        try:
+            with no_way_out():
+                model = load_model(folder, dtype=dtype, device=device, **way.options)
+        except CourseWarning as warning:
+            raise LookupError(str(warning).splitlines()[0]) from warning
         session = lambda rows, positions: OurSession(model, rows, positions)  # noqa: E731
         compiled = dict.fromkeys(("compiled", "steps_only"), "compile" in way.options)
         return [System(title, OURS, session, exact=way.exact, note=way.note, **compiled)]

@@ -259,6 +259,18 @@ def test_compiled_steps_are_measured_where_they_are_asked_for(tmp_path, monkeypa
         assert (names <= measure["seconds"].keys()) == steps_only
 
 
+@pytest.mark.skipif("compile" not in inspect.signature(load_model).parameters, reason="it is not there yet")
+def test_what_cannot_be_compiled_is_not_measured_as_if_it_were(tmp_path, monkeypatch):
+    def broken(function, **options):
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    monkeypatch.setattr(speed_transformers, "compiled_call", lambda model, device: model)
+    case = measure_case(Settings("qwen3", "float32", quick=True, compiled=True, rounds=1, amount=1e6), tmp_path)
+    (reason,) = [one["reason"] for one in case["left_out"] if one["name"] == f"{OURS}, compiled"]
+    assert "no compiler here" in reason and f"{OURS}, compiled" not in case["measures"][0]["seconds"]
+
+
 def test_a_gpu_is_named_and_has_files_of_its_own(tmp_path, monkeypatch):
     gpu = SimpleNamespace(name="Some GPU", total_memory=80 * 2**30)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
