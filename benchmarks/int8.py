@@ -57,7 +57,9 @@ def written_out(matrix: Int8Matrix) -> Tensor:
 
 def matrices(model: LanguageModel) -> Iterator[Tensor]:
     """Every matrix (O, I) that int8 rounds; of experts, each one's."""
-    return (part.detach() for parts, _ in turned(model) for part in parts)
+    for parts, _ in turned(model):
+        for part in parts:
+            yield from part.detach() if part.dim() == 3 else (part.detach(),)
 
 
 def weight_errors(model: LanguageModel) -> dict[str, float]:

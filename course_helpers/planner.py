@@ -13,13 +13,15 @@ from typing import Any
 
 import torch
 
+from .architectures.packing import check_form
 from .dtypes import short
 from .families import FAMILIES
 from .loaders.hub_budget import readable
 from .planning.calibration import machine_of
-from .planning.choices import STRATEGIES, Choice, estimate
+from .planning.choices import STRATEGIES, Choice, estimate, stays_in_file
 from .planning.costs import Anatomy, Work, anatomy
 from .planning.family_checklists import checklist_of, version_of
+from .planning.forms import FORMS
 from .planning.machines import Machine
 from .planning.objectives import OBJECTIVES, Objective
 from .planning.text import memory_sum, plan_markdown, plan_text, time_sum
@@ -46,6 +48,7 @@ class Request:
     tokens_per_second: float | None = None
     dtype: torch.dtype | None = None  # None: any that the machine is good for
     strategy: str | None = None  # None: any
+    weights: str = "plain"  # their form: one of WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Plan:
             "memory": machine.memory,
             "speeds": machine.source,
             "tokens_per_second": request.tokens_per_second,
+            "weights": request.weights,
         }
         return json.dumps(
             {
@@ -100,14 +104,16 @@ def plan(
     dtype: torch.dtype | None = None,
     strategy: str | None = None,
     family: str | None = None,
+    weights: str = "plain",
 ) -> Plan:
     """Everything that can be run, the smallest first.
 
     `objective`: a row of OBJECTIVES; it settles `context` (tokens, prompt and answer together) and `batch_size` unless
     they are given. `machine`: "cpu", "cuda" or "mps" for this computer, whose speed is measured once; a name in
     MACHINES; or a Machine. `memory`: bytes, instead of the machine's own. `tokens_per_second`: at least so many, for
-    every text of a batch. `dtype`, `strategy`, `family`: only this one. Raises ValueError for a name that there is
-    not, and for a speed that cannot be foretold.
+    every text of a batch. `dtype`, `strategy`, `family`: only this one. `weights`: their form, "plain", "packed" or
+    "int8", as `load_model` has them. Raises ValueError for a name that there is not, for a form that a model cannot
+    have, and for a speed that cannot be foretold.
     """
     for given, known, what in ((objective, OBJECTIVES, "objective"), (family, FAMILIES, "family")):
         if given is not None and given not in known:
@@ -118,12 +124,16 @@ def plan(
     for name, number in numbers.items():
         if number is not None and number <= 0:
             raise ValueError(f"{name} must be above 0, not {number}")
+    check_form(weights, dtype)
     row = OBJECTIVES[objective]
+    if row.training and weights != "plain":
+        raise ValueError(f"a model whose weights are {weights} cannot be trained")
     place = (machine_of(machine) if isinstance(machine, str) else machine).with_memory(memory)
     work = Work(context or row.context, batch_size or row.batch_size, row.training)
-    if tokens_per_second is not None and (row.training or None in place.speeds.values()):
+    untold = row.training or weights != "plain" or None in place.speeds.values()
+    if tokens_per_second is not None and untold:
         raise ValueError("how fast this would be is not known, so no speed can be asked for")
-    request = Request(row, place, work, tokens_per_second, dtype, strategy)
+    request = Request(row, place, work, tokens_per_second, dtype, strategy, weights)
     names = [family] if family else FAMILIES
     outcomes = [decide(request, name, hub_id) for name in names for hub_id in FAMILIES[name].presets]
     choices = sorted((one for one in outcomes if isinstance(one, Choice)), key=lambda choice: choice.parameters)
@@ -161,14 +171,17 @@ def unsuitable(request: Request, family: str, hub_id: str | None, parts: Anatomy
         yield f"made for {limit:,} tokens, and {request.work.context:,} are asked for"
     if not types_for(request, family):
         unsafe = checklist_of(FAMILIES[family]).unsafe.get(request.dtype)
-        yield unsafe or f"no type of numbers that {request.machine.name} is good for"
+        needed = FORMS[request.weights].dtype
+        form = f" and {request.weights} weights need, which is {short(needed)}" if needed else ""
+        yield unsafe or f"no type of numbers that {request.machine.name} is good for{form}"
 
 
 def types_for(request: Request, family: str) -> list[torch.dtype]:
     """The types to try, the preferred first: that of the files, then the smaller."""
     checklist = checklist_of(FAMILIES[family])
     safe = [dtype for dtype in request.machine.speeds if dtype not in checklist.unsafe]
-    allowed = [dtype for dtype in safe if request.dtype in (None, dtype)]
+    only = {request.dtype, FORMS[request.weights].dtype} - {None}
+    allowed = [dtype for dtype in safe if only <= {dtype}]
     return sorted(allowed, key=lambda dtype: (dtype != checklist.stored, dtype.itemsize))
 
 
@@ -177,7 +190,8 @@ def ways_of(request: Request, family: str, hub_id: str, parts: Anatomy) -> Itera
     stored = checklist_of(FAMILIES[family]).stored
     for dtype in types_for(request, family):
         for strategy in STRATEGIES if request.strategy is None else (request.strategy,):
-            yield estimate(family, hub_id, parts, stored, request.machine, request.work, dtype, strategy)
+            named = (family, hub_id, parts, stored, request.machine, request.work)
+            yield estimate(*named, dtype, strategy, request.weights)
 
 
 def first_that_works(request: Request, family: str, hub_id: str, parts: Anatomy) -> Choice | None:
@@ -210,6 +224,9 @@ def remedies_for(request: Request, family: str, hub_id: str, parts: Anatomy, nea
         yield f"dtype {short(way.dtype)}"
     if request.strategy and (way := works(replace(request, strategy=None))):
         yield f"strategy {way.strategy}"
+    untold = request.work.training or request.tokens_per_second  # of int8, how fast it is
+    if not untold and works(replace(request, weights="int8")):
+        yield "weights int8"
     alone = nearest.memory["program"] + nearest.memory["weights"]
     for name, unit in (("context", "a context of {:,} tokens"), ("batch_size", "a batch of {}")):
         smaller = list(halves(getattr(request.work, name))) if alone < request.machine.memory else []
@@ -231,5 +248,5 @@ def halves(number: int) -> Iterator[int]:
 def lives_in_its_file(way: Choice, parts: Anatomy, machine: Machine, stored: torch.dtype) -> bool:
     """Whether everything but the weights would fit, and the weights could stay pages of their file."""
     rest = sum(size for name, size in way.memory.items() if name != "weights")
-    unchanged = way.dtype == stored and parts.largest_changed == 0
-    return machine.device == "cpu" and unchanged and way.peak > machine.memory >= rest
+    unchanged = way.weights == "plain" and stays_in_file(parts, way.dtype, stored, machine)
+    return unchanged and way.peak > machine.memory >= rest

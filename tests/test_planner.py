@@ -286,6 +286,8 @@ def test_the_command_line(capsys, tmp_path):
     assert json.loads(path.read_text())["choices"][0]["dtype"] == "float16"
     assert run(parser.parse_args(["--device", "T4", "--memory", "1MB"])) == 1
     assert "Nothing fits" in capsys.readouterr().out
+    words = ["--device", "L4", "--family", "qwen3", "--context", "64", "--weights", "int8"]
+    assert run(parser.parse_args(words)) == 0 and 'weights="int8")' in " ".join(capsys.readouterr().out.split())
     assert [size(text) for text in ("8GB", "1.5 GiB", "12")] == [8 * GB, 3 * 2**29, 12]
     with pytest.raises(ValueError):
         size("much")

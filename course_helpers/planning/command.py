@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..architectures.packing import WEIGHTS
 from ..dtypes import DTYPES
 from ..families import FAMILIES
 from ..labs.records import write_text
@@ -39,6 +40,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, help="texts at once; the objective's unless given")
     parser.add_argument("--dtype", choices=DTYPES)
     parser.add_argument("--strategy", choices=STRATEGIES)
+    forms = "the form of the weights: int8 takes half of bfloat16's bytes, and rounds them"
+    parser.add_argument("--weights", choices=WEIGHTS, default="plain", help=forms)
     parser.add_argument("--family", choices=FAMILIES)
     parser.add_argument("--calibrate", action="store_true", help="time this computer again")
     parser.add_argument("--json", type=Path, help="also write the plan there")
@@ -58,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         dtype=DTYPES.get(arguments.dtype),
         strategy=arguments.strategy,
         family=arguments.family,
+        weights=arguments.weights,
     )
     print(found)
     if arguments.json:

@@ -17,6 +17,7 @@ from ..architectures.config import ModelConfig
 from ..architectures.experts import MixtureOfExperts
 from ..families import family_of
 from ..sizes import WholeSteps, activation_bytes, kv_cache_bytes, on_meta, training_parts
+from .forms import Matrix, matrices
 from .machines import Speed
 
 DEPTHS = ("num_hidden_layers", "n_layer")  # the field's two names
@@ -55,6 +56,7 @@ class Anatomy:
     mixtures: tuple[Mixture, ...]  # of the layers that have experts
     largest: int  # numbers in the largest tensor of the checkpoint
     largest_changed: int  # in the largest that cannot become a parameter as it is: turned, cut, or put together
+    turned: tuple[Matrix, ...]  # what another form of weights changes, in its order
 
     @property
     def matrices(self) -> int:
@@ -80,6 +82,7 @@ def anatomy(config: ModelConfig) -> Anatomy:
         ),
         largest=max(size for size, _ in tensors),
         largest_changed=max((size for size, changed in tensors if changed), default=0),
+        turned=matrices(model),
     )
 
 

@@ -44,11 +44,13 @@ class Matrix:
     rows: int
     head: bool = False
     table: bool = False  # tokens are looked up in it
-    times: int = 1  # products a token asks for, of this matrix and those like it together: the experts that it uses
+    count: int = 1  # so many alike, in one plain tensor, which is there until the last is changed: experts
+    used: int = 1  # of them, by each token
 
 
 def turned(model: LanguageModel) -> Iterator[tuple[list[Tensor], dict[str, bool | int]]]:
-    """Every matrix that changes its form, in that order: the plain parameters that become one, and what it is for."""
+    """Every matrix that changes its form, in that order: the plain parameters that become one, and what it is for.
+    Experts are (count, outputs, inputs) in one."""
     left = {id(module): module for module in model.modules() if isinstance(module, Linear)}
 
     def taken(layers: Iterable[nn.Module]) -> list[Tensor]:
@@ -65,7 +67,7 @@ def turned(model: LanguageModel) -> Iterator[tuple[list[Tensor], dict[str, bool 
             yield taken((module.gate, module.up)), {}
         elif isinstance(module, Experts):
             for parameter in (module.gate_up, module.down):
-                yield from (([matrix], {"times": used}) for matrix in parameter)
+                yield [parameter], {"count": len(parameter), "used": used}
     tied = model.output_head is None
     yield [model.head_weight] if tied else taken([model.output_head]), {"head": True, "table": tied}
     if not tied:
@@ -76,25 +78,35 @@ def turned(model: LanguageModel) -> Iterator[tuple[list[Tensor], dict[str, bool 
 def matrices(model: LanguageModel) -> tuple[Matrix, ...]:
     """The sizes of those matrices."""
     return tuple(
-        Matrix(sum(part.numel() for part in parts), sum(len(part) for part in parts), **what)
+        Matrix(
+            sum(part.numel() for part in parts) // what.get("count", 1), sum(part.shape[-2] for part in parts), **what
+        )
         for parts, what in turned(model)
     )
 
 
 def held(
-    parameters: int, parts: Iterable[Matrix], weights: str, dtype: torch.dtype, device: str = "cpu"
+    parameters: int,
+    parts: Iterable[Matrix],
+    weights: str,
+    dtype: torch.dtype,
+    device: str = "cpu",
+    in_file: bool = False,
 ) -> tuple[int, int]:
-    """Bytes of all weights in a form, and the most that there were on the way there from plain ones."""
-    form, now = FORMS[weights], parameters * dtype.itemsize
-    peak, number = now, form.number or dtype.itemsize
-    laid_out_anew = device == "cpu" and dtype == torch.bfloat16  # by packing; elsewhere a matrix stays as it is
-    for matrix in parts:
+    """Bytes of all weights in a form, and the most that there were on the way there from plain ones. `in_file`: the
+    plain ones are pages of their file, and the system may take them back: they are not counted."""
+    form, size, parts = FORMS[weights], dtype.itemsize, list(parts)
+    number, laid_out_anew = form.number or size, device == "cpu" and dtype == torch.bfloat16
+    plain = 0 if in_file else size
+    now = peak = parameters * size - sum(matrix.numbers * matrix.count for matrix in parts) * (size - plain)
+    for matrix in parts if weights != "plain" else ():
         if matrix.table and not matrix.head and not form.looked_up:
             continue
-        peak = max(peak, now + matrix.numbers * form.beside)
+        new, old = matrix.numbers * number + matrix.rows * form.row, matrix.numbers * plain
+        peak = max(peak, now + (matrix.count - 1) * new + matrix.numbers * form.beside)
         both = matrix.table and not form.looked_up  # the old one is kept beside the new one
-        if not both or laid_out_anew:
-            now += matrix.numbers * number + matrix.rows * form.row - (0 if both else matrix.numbers * dtype.itemsize)
+        if not both or laid_out_anew:  # elsewhere, packing leaves a matrix as it is
+            now += matrix.count * (new - (0 if both else old))
     return now, max(peak, now)
 
 
@@ -104,7 +116,8 @@ def product_bytes(parts: Iterable[Matrix], tokens: int, rows: int, dtype: torch.
     all rows of the batch; the head sees only the last of each row."""
     found = [0]
     for matrix in parts:
-        count = rows if matrix.head else tokens
-        if (not matrix.table or matrix.head) and (count > Int8Matrix.FEW or device != "cpu"):
-            found.append((matrix.numbers + count * matrix.rows * matrix.times) * dtype.itemsize)
+        count, inputs = rows if matrix.head else tokens, matrix.numbers // matrix.rows
+        as_it_lies = device == "cpu" and count <= Int8Matrix.FEW and inputs % Int8Matrix.STEP == 0
+        if (not matrix.table or matrix.head) and not as_it_lies:
+            found.append((matrix.numbers + count * matrix.rows * matrix.used) * dtype.itemsize)
     return max(found)
