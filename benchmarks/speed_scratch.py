@@ -136,7 +136,8 @@ def scratch_loader(config: ModelConfig) -> Loader:
             raise LookupError(f"{SCRATCH} {metadata.version(SCRATCH)} has no {config.model_type}")
         model, options = SCRATCH_MODELS[config.model_type](config, dtype, load_file(folder / "model.safetensors"))
         model = model.to(device).eval()
-        return [System(SCRATCH, SCRATCH, lambda rows, positions: ScratchSession(model, rows, options))]
+        note = "version " + metadata.version(SCRATCH) + ", with its cache, which grows by joining"
+        return [System(SCRATCH, SCRATCH, lambda rows, positions: ScratchSession(model, rows, options), note=note)]
 
     # A tied head is a second copy there. What it cannot load takes no memory.
     return Loader(SCRATCH, load, (SCRATCH,), size=1.3 if config.model_type in SCRATCH_MODELS else 0.0)

@@ -54,7 +54,15 @@ def table(report: dict, pictures: Mapping[str, str]) -> str:
     parts += [section(f"Prefill {tokens}", views(report, f"{PREFILL} {tokens}")) for tokens in lengths["prefills"]]
     for rows in (1, large):
         parts += [section(f"First token, milliseconds, batch {rows}", views(report, FIRST, rows), milliseconds=True)]
-    parts += [contexts(report), caches(report), bandwidths(report), loading(report), checks(report), left_out(report)]
+    parts += [
+        contexts(report),
+        caches(report),
+        bandwidths(report),
+        loading(report),
+        checks(report),
+        ways(report),
+        left_out(report),
+    ]
     return "\n".join(part for part in parts if part)
 
 
@@ -219,6 +227,14 @@ def agreement(check: dict | None) -> str:
 
 def titled(case: dict) -> str:
     return f"{case['shape']}, {case['dtype']}"
+
+
+def ways(report: dict) -> str:
+    """What the systems with a note are."""
+    notes = {one["name"]: one["note"] for case in report["cases"] for one in case.get("systems", []) if one["note"]}
+    return (
+        "\n".join(["## What they are\n", *(f"- {name}: {note}." for name, note in notes.items()), ""]) if notes else ""
+    )
 
 
 def left_out(report: dict) -> str:

@@ -32,6 +32,13 @@ class Setting:
         words = (TRANSFORMERS, self.attention, self.cache, self.experts, "compiled" if self.compiled else None)
         return ", ".join(word for word in words if word)
 
+    @property
+    def note(self) -> str:
+        cache = {"dynamic": "a cache that grows by joining", "static": "a cache taken once, of the text's full length"}
+        words = f"{self.attention} attention, {cache[self.cache]}"
+        words += f"; experts of a step by {self.experts}" if self.experts else ""
+        return words + ("; a step by its own get_compiled_call" if self.compiled else "")
+
 
 def settings_of(config: ModelConfig, device: str, compiled: bool) -> list[Setting]:
     """Attention and cache in all combinations; for experts also what its `generate` changes to on a GPU."""
@@ -114,6 +121,7 @@ def transformers_system(model: Any, setting: Setting, device: str) -> System:
         lambda rows, positions: TransformersSession(model, setting, rows, positions, call),
         ready=ready,
         compiled=setting.compiled,
+        note=setting.note,
         steps_only=setting.compiled or setting.experts is not None,
     )
 

@@ -58,6 +58,7 @@ def test_the_page_marks_it_and_has_a_row_for_each_case():
     assert "| ▼ 0.80 |" in prefill and "▼" not in decode
     assert "- Model A, float32: llms-from-scratch: it has none." in text
     assert "| Model A, float32 | 2e-07 of 0.0001; 9/9 |" in text
+    assert "- course_helpers, int8: the course_helpers way." in text
     for line in text.splitlines():
         if line.startswith("|"):
             assert line.endswith("|")
