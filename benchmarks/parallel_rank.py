@@ -14,6 +14,7 @@ from course_helpers.loaders.sources import Checkpoint, open_checkpoint
 from course_helpers.memory import MIB, track_memory
 from course_helpers.parallel import Ranks, load_parallel, planned, processes
 from course_helpers.parallelism.apply import is_cut, parallelize
+from course_helpers.parallelism.ranks import leave
 from course_helpers.parallelism.states import give_memory
 
 
@@ -90,6 +91,7 @@ def main() -> None:
             "sample": sample(model),
         }
         Path(result).with_suffix(f".{ranks.rank}").write_text(json.dumps(found))
+    leave(0)
 
 
 if __name__ == "__main__":
