@@ -11,7 +11,7 @@ from course_helpers.loaders.hub_budget import readable
 HEAD = """# Speed: tokens a second, beside peers and beside the machine's limit
 
 {where}; Python {python}, {packages}; {date}. Medians of {rounds} interleaved rounds (fewer where one takes long; all
-are in {stem}.json), {threads} threads, {minutes} minutes in all. Random weights in the shapes of released models, or
+are in {stem}.json), threads: {threads}, {minutes} minutes in all. Random weights in the shapes of released models, or
 scaled down; every system loads the same file. Greedy, no stop token; everybody runs in the same loop, the model called
 directly. Made by `{command}`.
 

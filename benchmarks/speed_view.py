@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from benchmarks.speed_rounds import FIRST
 from benchmarks.speed_systems import OURS, SCRATCH, TRANSFORMERS
 
 PEERS = (TRANSFORMERS, SCRATCH)
@@ -63,9 +64,9 @@ class View:
         return self.measure["tokens"] / max(seconds), self.measure["tokens"] / min(seconds)
 
     def lead(self) -> float | None:
-        """How many times as fast ours is as the best peer; below 1, a peer is ahead."""
+        """How many times as fast ours is as the best peer, to a hundredth; below 1, a peer is ahead."""
         ours, peer = self.best(OURS), self.best(*PEERS)
-        return None if ours is None or peer is None else self.times(peer, ours)
+        return None if ours is None or peer is None else round(self.times(peer, ours), 2)
 
     def verdict(self) -> str | None:
         """One sentence where a peer is ahead; None where none is."""
@@ -76,9 +77,15 @@ class View:
         overlap = self.spread(peer)[0] <= self.spread(ours)[1]
         within = ", which is within the spread of the rounds" if overlap else ""
         return (
-            f"{self.title}, {described(self.measure)}: **{peer} is ahead of this package**, {figure(self.rate(peer))} "
-            f"against {figure(self.rate(ours))} tokens a second ({1 / lead - 1:.0%}){within}."
+            f"{self.title}, {described(self.measure)}: **{peer} is ahead of this package**, {self.quantity(peer)} "
+            f"against {self.quantity(ours)} ({1 / lead - 1:.0%}){within}."
         )
+
+    def quantity(self, name: str) -> str:
+        """What was measured, with its unit."""
+        if self.measure["measure"] == FIRST:
+            return f"{self.seconds(name) * 1e3:.1f} ms"
+        return f"{figure(self.rate(name))} tokens/s"
 
 
 def described(measure: dict) -> str:

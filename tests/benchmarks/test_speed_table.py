@@ -39,10 +39,12 @@ def test_ratios_are_those_of_the_rounds():
 def test_a_peer_ahead_is_said_plainly():
     assert view(AHEAD).verdict() is None
     assert view(BEHIND).verdict() == (
-        "Model A, float32, prefill 512, batch 1: **transformers, sdpa, dynamic is ahead of this package**, 634 against "
-        "507 tokens a second (25%)."
+        "Model A, float32, prefill 512, batch 1: **transformers, sdpa, dynamic is ahead of this package**, "
+        "634 tokens/s against 507 tokens/s (25%)."
     )
-    assert view(CLOSE).verdict().endswith("(1%), which is within the spread of the rounds.")
+    assert view(CLOSE).verdict().endswith("100.0 ms against 101.0 ms (1%), which is within the spread of the rounds.")
+    level = measure("decode", 1, seconds(1.0, 1.0, 0.996, 2.0), floor=0.5)
+    assert view(level).lead() == 1 and view(level).verdict() is None  # less than half a hundredth is none
 
 
 def test_the_page_marks_it_and_has_a_row_for_each_case():
