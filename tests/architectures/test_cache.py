@@ -1,5 +1,8 @@
 """The cache changes how long a result takes, never the result; and it never changes size."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -358,6 +361,18 @@ def test_a_cache_keeps_no_graph_alive(family):
     cache = model.make_cache(1, 8)
     assert model(ids, cache=cache).requires_grad
     assert not any(layer.key_BKSD.requires_grad or layer.value_BKSD.requires_grad for layer in cache.layers)
+
+
+def test_memory_is_free_as_soon_as_nobody_holds_the_cache():
+    """And not when Python next looks for circles: on a GPU that would be too late."""
+    cache = MODELS["gemma3"].make_cache(1, 20)
+    layers = [weakref.ref(layer) for layer in cache.layers]
+    gc.disable()
+    try:
+        del cache
+        assert not any(layer() for layer in layers)
+    finally:
+        gc.enable()
 
 
 def test_gpt2_has_no_position_beyond_its_last():

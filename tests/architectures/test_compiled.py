@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch._dynamo.exc import TorchDynamoException
 
 from course_helpers import FAMILIES, CourseWarning, generate, load_model
+from course_helpers.__main__ import main
 from course_helpers.architectures import compiled
 from course_helpers.architectures.base import LanguageModel
 from course_helpers.architectures.compiled import CompiledSteps, compile_decoding, one_step, room_for, why_not
@@ -262,29 +263,18 @@ def test_a_device_that_is_not_known_to_compile_decodes_as_usual(monkeypatch):
     assert model.compiled is None and type(model.make_cache(1, 20)).__name__ == "KVCache"
 
 
-def test_without_a_c_compiler_the_command_says_so_and_generates(tmp_path):
+def test_without_a_c_compiler_the_command_says_so_and_generates(tmp_path, capsys):
     """In a process of its own: torch looks for the compiler once."""
     empty = tmp_path / "empty"
     empty.mkdir()
-    words = [
-        sys.executable,
-        "-m",
-        "course_helpers",
-        "generate",
-        "tiny-gpt2",
-        "--prompt",
-        "One",
-        "--max-new-tokens",
-        "9",
-    ]
+    words = ["generate", "tiny-gpt2", "--prompt", "One sunny morning", "--max-new-tokens", "9"]
+    assert main(words) == 0
     environment = {name: value for name, value in os.environ.items() if name not in ("CXX", "CC")}
-    environment |= {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
-    runs = [
-        subprocess.run([*words, *more], env=environment | path, capture_output=True, text=True)
-        for more, path in (([], {}), (["--compile"], {"PATH": str(empty)}))
-    ]
-    assert [run.returncode for run in runs] == [0, 0] and runs[0].stdout == runs[1].stdout
-    assert "cannot compile for cpu here" in runs[1].stderr and "Traceback" not in runs[1].stderr
+    environment |= {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"), "PATH": str(empty)}
+    command = [sys.executable, "-m", "course_helpers", *words, "--compile"]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0 and run.stdout == capsys.readouterr().out
+    assert "cannot compile for cpu here" in run.stderr and "Traceback" not in run.stderr
 
 
 def test_other_forms_of_weights_are_not_compiled():
