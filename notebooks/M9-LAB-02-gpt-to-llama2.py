@@ -351,8 +351,8 @@ milestone("GPT-2", gpt2, predicted=0)
 
 # %% [markdown]
 # A check that cannot fail proves nothing. Two bad stages: a wrong prediction, and two changes at once that no count
-# shows. And a mistake that the sixth check is for: torch's own first weights for an embedding (a standard deviation of
-# 1) under a tied head.
+# shows. And a mistake that the sixth check is for: torch's own first weights for an embedding, whose standard deviation
+# is 1, under a tied head.
 
 # %%
 for what, recipe, predicted in (

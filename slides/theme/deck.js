@@ -2,7 +2,7 @@
 const exporting = /[?&](export|print-pdf)\b/.test(location.search);
 Reveal.initialize({
   width: 1920, height: 1080, margin: 0, minScale: 0.05, maxScale: 8, center: false, hash: true, respondToHashChanges: true,
-  transition: "none", controls: !exporting, progress: false, slideNumber: false, pdfSeparateFragments: false,
+  transition: "none", controls: !exporting, controlsLayout: "edges", progress: false, slideNumber: false, pdfSeparateFragments: false,
   plugins: [RevealNotes],
 });
 
