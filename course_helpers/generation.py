@@ -38,17 +38,19 @@ def generate(
     rows = [list(row) for row in rows]
     sample = sampler(temperature, top_k, top_p, model.any_seed() if seed is None else seed, model.device)
     stops = stop_set(stop_ids)
-    finished_by: list[int | None] = [None] * len(rows)
+    steps, finished = [], [False] * len(rows)
     for tokens_B in next_tokens(model, rows, max_new_tokens, sample, use_cache):
-        for index, token in enumerate(tokens_B.tolist()):
-            if finished_by[index] is None:
-                rows[index].append(token)
-                finished_by[index] = token if token in stops else None
-        if all(stop is not None for stop in finished_by):
-            break
+        steps.append(tokens_B)
+        if stops:  # without any, nobody waits for the device before the end
+            finished = [done or token in stops for done, token in zip(finished, tokens_B.tolist(), strict=True)]
+            if all(finished):
+                break
+    new = torch.stack(steps, dim=1).tolist() if steps else [[] for _ in rows]
+    new = [up_to_stop(tokens, stops) for tokens in new]
+    rows = [row + tokens for row, tokens in zip(rows, new, strict=True)]
     if isinstance(prompts, Tensor):
         width = max(len(row) for row in rows)
-        filled = [row + [stop] * (width - len(row)) for row, stop in zip(rows, finished_by, strict=True)]
+        filled = [row + row[-1:] * (width - len(row)) for row in rows]  # the shorter ones end in their stop id
         return torch.tensor(filled, dtype=prompts.dtype, device=prompts.device)
     return [
         torch.tensor(row, dtype=prompt.dtype, device=prompt.device) if isinstance(prompt, Tensor) else row
@@ -105,6 +107,12 @@ def next_tokens(
             step_BT, padding_B = tokens_B[:, None], None  # the cache remembers the rest
         else:
             step_BT = torch.cat((step_BT, tokens_B[:, None]), dim=1)
+
+
+def up_to_stop(tokens: list[int], stops: frozenset[int]) -> list[int]:
+    """What a row was given up to its first stop id, and that; the rest was written for the other rows' sake."""
+    first = next((index for index, token in enumerate(tokens) if token in stops), len(tokens))
+    return tokens[: first + 1]
 
 
 def stop_set(stop_ids: Iterable[int] | int | None) -> frozenset[int]:
