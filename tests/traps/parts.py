@@ -4,6 +4,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import torch.nn.functional as F
+from pytest import MonkeyPatch
 from torch import Tensor
 
 from course_helpers.architectures import gemma3, layers
@@ -24,6 +25,18 @@ def heads_repeated(query: Tensor, key: Tensor, value: Tensor, *, enable_gqa: boo
     times = query.shape[1] // key.shape[1]
     key, value = key.repeat(1, times, 1, 1), value.repeat(1, times, 1, 1)
     return F.scaled_dot_product_attention(query, key, value, **options)
+
+
+def repeated(patch: MonkeyPatch) -> None:
+    """In both of the package's attentions: of many tokens, and of one with a cache."""
+    patch.setattr(layers, "F", wrong_attention)
+    patch.setattr(
+        layers,
+        "attend_once",
+        lambda query, key, value, mask, scale: heads_repeated(
+            query, key, value, enable_gqa=True, attn_mask=mask, scale=scale
+        ),
+    )
 
 
 def unscaled(self: Gemma3Attention, config: gemma3.Gemma3Config, scale: float) -> None:
@@ -58,7 +71,7 @@ TRAPS = (
         "key/value heads in the wrong order: repeat",
         "4.22",
         "llama3",
-        attribute(layers, "F", wrong_attention),
+        repeated,
         parity,
         seen_at=HEADS,
         word="repeat_interleave",
