@@ -34,6 +34,11 @@ have no memory. {scratch} joins a longer tensor at every step: the bytes of one 
 times the positions.
 """
 
+WHY = """Why: reading a prompt is a few large products. In bfloat16 all libraries call the same kernels for them, and what
+is left is some percent; a row without a range was measured once, because it takes long. For experts, libraries differ in how the
+rows of one expert are brought together, and nobody's way is the fastest at every length and in both types.
+"""
+
 CHECKS = """Before anything is timed, the next-token logits are compared along the reference's own greedy tokens; the
 reference is Transformers with sdpa and the dynamic cache. In each cell: the largest difference as a part of the largest
 logit, and what is allowed; how many greedy tokens are the same. Random weights in bfloat16 have ties: tokens may differ
@@ -84,7 +89,9 @@ def behind(report: dict) -> str:
     """A sentence for every row in which a peer is ahead."""
     compared = [view for view in views(report, "") if not view.measure["measure"].startswith(CONTEXT)]
     sentences = [f"- {sentence}" for view in compared if (sentence := view.verdict())]
-    return "\n".join(sentences or [f"Nowhere, in {len(compared)} comparisons."]) + "\n"
+    if not sentences:
+        return f"Nowhere, in {len(compared)} comparisons.\n"
+    return "\n".join([f"In {len(sentences)} of {len(compared)} comparisons.", "", *sentences, "", WHY])
 
 
 def section(title: str, found: Iterable[View], milliseconds: bool = False) -> str:
