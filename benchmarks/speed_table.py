@@ -34,9 +34,9 @@ have no memory. {scratch} joins a longer tensor at every step: the bytes of one 
 times the positions.
 """
 
-WHY = """Why: reading a prompt is a few large products. In bfloat16 all libraries call the same kernels for them, and what
-is left is some percent; a row without a range was measured once, because it takes long. For experts, libraries differ in how the
-rows of one expert are brought together, and nobody's way is the fastest at every length and in both types.
+WHY = """Why: reading a prompt is a few large products. In bfloat16 all libraries call the same kernels for them, and
+what is left is some percent; a row without a range was measured once, because it takes long. For experts, libraries
+differ in how the rows of one expert are brought together, and nobody's way is the fastest at every length and type.
 """
 
 CHECKS = """Before anything is timed, the next-token logits are compared along the reference's own greedy tokens; the
