@@ -30,6 +30,7 @@ def add_loading_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strategy", choices=STRATEGIES, default="stream")
     parser.add_argument("--verify", action="store_true", help="look at every byte before anything is loaded")
     parser.add_argument("--weights", choices=WEIGHTS, default="plain", help="packed: faster; int8: smaller, rounded")
+    parser.set_defaults(compile=False)  # only some commands have the option
     parallel.add_options(parser)
 
 
@@ -38,7 +39,7 @@ def load_from(arguments: argparse.Namespace):
     asked = {"revision": arguments.revision, "verify": arguments.verify}
     if arguments.ranks is not None:
         return parallel.load(arguments, dtype, **asked)
-    asked |= {"weights": arguments.weights, "compile": getattr(arguments, "compile", False)}
+    asked |= {"weights": arguments.weights, "compile": arguments.compile}
     return load_model(arguments.source, dtype, arguments.device, arguments.strategy, **asked)
 
 

@@ -15,7 +15,7 @@ from .cache import KVCache, LayerCache, attention_mask
 from .compiled import CompiledSteps
 from .config import ModelConfig
 from .layers import AttentionContext
-from .products import linear
+from .products import Product, linear
 from .static_cache import StaticCache, StaticLayer, StepMemory
 
 
@@ -33,7 +33,7 @@ class LanguageModel(nn.Module):
     compiled: CompiledSteps | None = None
     #: "plain", or the form that `packing.pack` gave the matrices; the head's is here, because it may be the embedding.
     weights: str = "plain"
-    head_form: Callable[[Tensor], Tensor] | None = None
+    head_form: Product | None = None
 
     def embed(self, token_ids_BT: Tensor, positions_BT: Tensor) -> Tensor:
         """(B, T, E): what the first block gets."""

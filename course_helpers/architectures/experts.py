@@ -8,16 +8,15 @@ Shape suffixes: N tokens, E model width, F width of one expert, X experts, P pai
 (N x experts per token).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .layers import Linear
-from .products import has_onednn, linear
+from .products import Product, has_onednn, linear
 
-Product = Callable[[Tensor], Tensor]
 #: What torch's grouped matrix product takes; rows must also be whole multiples of 16 bytes.
 GROUPED = {torch.float32, torch.bfloat16, torch.float16} if hasattr(F, "grouped_mm") else set()
 
@@ -78,13 +77,14 @@ class MixtureOfExperts(nn.Module):
         chosen_Nk, weight_Nk = self.route(x_NE)
         if torch.compiler.is_compiling():
             x_PE = x_NE.repeat_interleave(self.experts_per_token, dim=0)
-            answer_NkE = self.experts.of_pairs(x_PE, chosen_Nk.flatten()).unflatten(0, chosen_Nk.shape)
-            return (answer_NkE * weight_Nk[..., None]).sum(dim=1).view_as(x_BTE)
-        expert_P, order_P = chosen_Nk.flatten().sort(stable=True)
-        all_X = torch.arange(self.router.out_features, device=x_NE.device)
-        ends_X = torch.searchsorted(expert_P, all_X, right=True, out_int32=True)
-        answer_PE = self.experts(x_NE[order_P // self.experts_per_token], ends_X)
-        answer_NkE = answer_PE[order_P.argsort()].unflatten(0, chosen_Nk.shape)  # back in the tokens' order
+            answer_PE = self.experts.of_pairs(x_PE, chosen_Nk.flatten())
+        else:
+            expert_P, order_P = chosen_Nk.flatten().sort(stable=True)
+            all_X = torch.arange(self.router.out_features, device=x_NE.device)
+            ends_X = torch.searchsorted(expert_P, all_X, right=True, out_int32=True)
+            answer_PE = self.experts(x_NE[order_P // self.experts_per_token], ends_X)
+            answer_PE = answer_PE[order_P.argsort()]  # back in the tokens' order
+        answer_NkE = answer_PE.unflatten(0, chosen_Nk.shape)
         return (answer_NkE * weight_Nk[..., None]).sum(dim=1).view_as(x_BTE)
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .cache import LayerCache
-from .products import attend_once, linear, results_only
+from .products import Product, attend_once, linear, results_only
 from .rope import apply_rotary
 
 
@@ -38,7 +38,7 @@ class Linear(nn.Linear):
         if not self.weight.is_meta:
             super().reset_parameters()
 
-    form: Callable[[Tensor], Tensor] | None = None
+    form: Product | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias) if self.form is None else self.form(x)
@@ -99,7 +99,7 @@ class Attention(nn.Module):
         self.key = Linear(width, num_key_value_heads * head_dim, bias=bias)
         self.value = Linear(width, num_key_value_heads * head_dim, bias=bias)
         self.output = Linear(num_heads * head_dim, width, bias=bias)
-        self.joined: Callable[[Tensor], Tensor] | None = None  # the three projections as one matrix (see `packing.py`)
+        self.joined: Product | None = None  # the three projections as one matrix (see `packing.py`)
 
     def flat(self, x_BTE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, T, H * D), keys and values (B, T, K * D), not yet cut into heads."""
@@ -166,7 +166,7 @@ class GatedFeedForward(nn.Module):
         self.gate = Linear(width, hidden_width, bias=False)
         self.up = Linear(width, hidden_width, bias=False)
         self.down = Linear(hidden_width, width, bias=False)
-        self.joined: Callable[[Tensor], Tensor] | None = None  # gate and up as one matrix (see `packing.py`)
+        self.joined: Product | None = None  # gate and up as one matrix (see `packing.py`)
 
     def forward(self, x_BTE: Tensor) -> Tensor:
         if self.joined is None:

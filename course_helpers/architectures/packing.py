@@ -23,7 +23,7 @@ from ..errors import CheckpointError
 from .base import LanguageModel
 from .experts import Experts, MixtureOfExperts
 from .layers import Attention, GatedFeedForward, Linear
-from .products import ONEDNN, has_onednn, onednn_linear
+from .products import ONEDNN, has_onednn, linear, onednn_linear
 
 WEIGHTS = ("plain", "packed", "int8")
 
@@ -42,7 +42,7 @@ class PackedMatrix:
         return self.shape.numel() * self.weight.dtype.itemsize
 
     def __call__(self, x: Tensor) -> Tensor:
-        return (onednn_linear if self.is_packed or has_onednn(x) else F.linear)(x, self.weight, self.bias_O)
+        return (onednn_linear if self.is_packed else linear)(x, self.weight, self.bias_O)
 
 
 def packable() -> set[torch.dtype]:

@@ -9,9 +9,14 @@ Shape suffixes: B batch, S keys in sight, H query heads, K key/value heads, G qu
 (H / K), D head dimension.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+#: A matrix in whatever form, as what multiplies with it: (..., I) -> (..., O).
+Product = Callable[[Tensor], Tensor]
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError("several processes load in one way only, each its own part: leave --strategy out")
     if arguments.weights != "plain":
         raise ValueError("several processes hold their weights as they are: leave --weights out")
-    if getattr(arguments, "compile", False):
+    if arguments.compile:
         raise ValueError("several processes decode uncompiled: leave --compile out")
     with processes(arguments.device, arguments.rank_timeout) as ranks:
         asked = {name: value for name, value in vars(arguments).items() if name not in ("ranks", "run")}
