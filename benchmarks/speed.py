@@ -36,6 +36,7 @@ from course_helpers.dtypes import short
 from course_helpers.labs.records import write_text
 
 ROUNDS, BUDGET = 5, 20.0
+USUALLY = {"device": "cpu", "rounds": ROUNDS, "budget": BUDGET}
 
 MeasureCase = Callable[[Settings, Path], dict]
 
@@ -88,6 +89,16 @@ def machine(device: str, threads: int) -> dict:
     return found
 
 
+def command_of(chosen: argparse.Namespace) -> str:
+    """The command that measures the same again. Where its files went makes no difference."""
+    words = ["python -m benchmarks.speed"]
+    for name in ("quick", "only", "dtype", "compiled", "device", "rounds", "budget", "threads"):
+        value, usual = getattr(chosen, name), USUALLY.get(name)
+        if value and value != usual:
+            words.append(f"--{name}" if value is True else f"--{name} {value}")
+    return " ".join(words)
+
+
 def compact(report: dict) -> str:
     """JSON to be read and compared line by line: one line for all rounds, and no digits that are noise."""
     text = json.dumps(shortened(report), indent=1, ensure_ascii=False)
@@ -134,6 +145,7 @@ def main(arguments: list[str] | None = None, measure: MeasureCase = in_its_own_p
     lengths = QUICK if chosen.quick else USUAL
     report = {
         "machine": about,
+        "command": command_of(chosen),
         "rounds": chosen.rounds,
         "minutes": round((time.perf_counter() - started) / 60, 1),
         "lengths": dataclasses.asdict(lengths),

@@ -77,12 +77,10 @@ def head(report: dict) -> str:
     where = f"{about['cpu']}, {about['cores']} cores, {about['memory_gib']} GiB"
     if cuda:
         where = f"{about['device']}, {about['device_memory_gib']} GiB, CUDA {about['cuda']}; {where}"
-    known = about | {name: report[name] for name in ("rounds", "minutes")}
+    known = about | {name: report[name] for name in ("rounds", "minutes", "command")}
     known |= {"packages": ", ".join(f"{name} {version}" for name, version in about["packages"].items() if version)}
-    stem, command = ("speed-cuda", "python -m benchmarks.speed --device cuda") if cuda else ("speed", "make bench")
-    return HEAD.format(
-        **known, where=where, prompt=report["lengths"]["prompt"], stem=stem, command=command, scratch=SCRATCH
-    )
+    stem = "speed-cuda" if cuda else "speed"
+    return HEAD.format(**known, where=where, prompt=report["lengths"]["prompt"], stem=stem, scratch=SCRATCH)
 
 
 def behind(report: dict) -> str:

@@ -53,4 +53,11 @@ def report(*cases: dict, device: str = "CPU") -> dict:
     about = {"cpu": "Some processor", "cores": 2, "memory_gib": 8.0, "python": "3.11", "packages": {"torch": "2"}}
     about |= {"date": "2030-01-01", "threads": 2, "device": device, "device_memory_gib": 80.0, "cuda": "13"}
     lengths = {"prompt": 32, "spans": [128], "prefills": [512], "rows": 8}
-    return {"machine": about, "rounds": 3, "minutes": 1.0, "lengths": lengths, "cases": list(cases)}
+    return {
+        "machine": about,
+        "command": "python -m benchmarks.speed",
+        "rounds": 3,
+        "minutes": 1.0,
+        "lengths": lengths,
+        "cases": list(cases),
+    }
