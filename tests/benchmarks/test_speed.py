@@ -137,9 +137,7 @@ def test_unknown_shapes_are_refused(capsys):
     assert "there are: llama, qwen3" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "words", ["", "--quick", "--only llama,moe --dtype bfloat16 --compiled --budget 3.0"]
-)
+@pytest.mark.parametrize("words", ["", "--quick", "--only llama,moe --dtype bfloat16 --compiled --budget 3.0"])
 def test_the_recorded_command_asks_for_the_same(words):
     chosen = speed.arguments_of(words.split())
     recorded = speed.command_of(chosen)
