@@ -2,7 +2,8 @@
 
 The tokens are sorted by expert, so that every expert's share is one consecutive slice, and each projection is one
 grouped matrix product over all experts. Nothing is asked of the device on the way: a loop over experts that picks
-"its" tokens would wait for the GPU once per expert and layer.
+"its" tokens would wait for the GPU once per expert and layer. On a CPU nobody waits, and the experts may go one by one
+where that is faster.
 
 Shape suffixes: N tokens, E model width, F width of one expert, X experts, P pairs of a token and one of its experts
 (N x experts per token).
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .layers import Linear
-from .products import Product, has_onednn, linear
+from .products import INTEL, Product, has_onednn, linear
 
 #: What torch's grouped matrix product takes; rows must also be whole multiples of 16 bytes.
 GROUPED = {torch.float32, torch.bfloat16, torch.float16} if hasattr(F, "grouped_mm") else set()
@@ -38,9 +39,12 @@ class Experts(nn.Module):
 
     def forward(self, x_PE: Tensor, ends_X: Tensor) -> Tensor:
         """SwiGLU of rows that are sorted by expert; expert i's rows end before `ends_X[i]`."""
-        gate_up, down = self.forms or (self.gate_up, self.down)
-        gate_PF, up_PF = grouped_linear(x_PE, gate_up, ends_X).chunk(2, dim=-1)
-        return grouped_linear(F.silu(gate_PF) * up_PF, down, ends_X)
+        if self.forms is None and groupable(x_PE, self.gate_up) and not better_alone(x_PE, len(self.gate_up)):
+            gate_PF, up_PF = F.grouped_mm(x_PE, self.gate_up.transpose(1, 2), offs=ends_X).chunk(2, dim=-1)
+            return F.grouped_mm(F.silu(gate_PF) * up_PF, self.down.transpose(1, 2), offs=ends_X)
+        counts = ends_X.diff(prepend=ends_X.new_zeros(1)).tolist()  # this waits for the device, which a CPU never minds
+        experts = zip(x_PE.split(counts), *(self.forms or (self.gate_up, self.down)), strict=True)
+        return torch.cat([one_expert(rows, gate_up, down) for rows, gate_up, down in experts if len(rows)])
 
     def of_pairs(self, x_PE: Tensor, expert_P: Tensor) -> Tensor:
         """The same for rows in any order, as a compiled step wants it: no shape and no wait depends on who was chosen.
@@ -85,18 +89,32 @@ class MixtureOfExperts(nn.Module):
             answer_PE = self.experts(x_NE[order_P // self.experts_per_token], ends_X)
             answer_PE = answer_PE[order_P.argsort()]  # back in the tokens' order
         answer_NkE = answer_PE.unflatten(0, chosen_Nk.shape)
+        if has_onednn(x_BTE):  # as one product: a long prompt's answers are then read once, not written and read again
+            return (weight_Nk[:, None] @ answer_NkE).view_as(x_BTE)
         return (answer_NkE * weight_Nk[..., None]).sum(dim=1).view_as(x_BTE)
 
 
-def grouped_linear(x_PI: Tensor, experts: Tensor | Sequence[Product], ends_X: Tensor) -> Tensor:
-    """Each expert's matrix, of (X, O, I) or in another form, applied to its own slice of rows: (P, I) -> (P, O)."""
-    if isinstance(experts, Tensor) and not (x_PI.dtype == torch.float32 and has_onednn(x_PI)):
-        aligned = all(size * x_PI.element_size() % 16 == 0 for size in experts.shape[1:])
-        if x_PI.dtype in GROUPED and aligned:
-            return F.grouped_mm(x_PI, experts.transpose(1, 2), offs=ends_X)
-    counts = ends_X.diff(prepend=ends_X.new_zeros(1)).tolist()  # this waits for the device, which a CPU never minds
-    shares = zip(x_PI.split(counts), experts, strict=True)
-    return torch.cat([expert_linear(rows, expert) for rows, expert in shares if len(rows)])
+def groupable(x_PE: Tensor, gate_up: Tensor) -> bool:
+    """Whether torch's grouped product takes such rows and matrices, (X, 2 F, E) and their counterpart (X, E, F)."""
+    sizes = gate_up.shape[1] // 2, gate_up.shape[2]
+    return x_PE.dtype in GROUPED and all(size * x_PE.element_size() % 16 == 0 for size in sizes)
+
+
+#: Rows an expert from which it pays on a CPU to end one expert before the next begins: what its first product wrote is
+#: then still near when the second one reads it. Fewer rows are ready sooner together.
+MANY = 256
+
+
+def better_alone(x_PE: Tensor, experts: int) -> bool:
+    """Whether experts are faster one after the other, on a CPU where only results matter: with many rows; and in
+    float32 wherever oneDNN is to be preferred to MKL, which the grouped product calls."""
+    slow = x_PE.dtype == torch.float32 and not INTEL
+    return has_onednn(x_PE) and (slow or len(x_PE) >= MANY * experts)
+
+
+def one_expert(rows: Tensor, gate_up: Tensor | Product, down: Tensor | Product) -> Tensor:
+    gate, up = expert_linear(rows, gate_up).chunk(2, dim=-1)
+    return expert_linear(F.silu(gate) * up, down)
 
 
 def pair_linear(x_PI: Tensor, weight_XOI: Tensor, expert_P: Tensor) -> Tensor:

@@ -21,21 +21,36 @@ Product = Callable[[Tensor], Tensor]
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`x @ weight.T + bias`: (..., I) and (O, I) -> (..., O)."""
-    if torch.compiler.is_compiling() and x.device.type == "cpu" and x.numel() == x.shape[-1]:
+    rows = x.numel() // x.shape[-1]
+    if rows == 1 and torch.compiler.is_compiling() and x.device.type == "cpu":
         return one_row_linear(x, weight, bias)
-    if weight.dtype == torch.float32 and has_onednn(x):
+    if weight.dtype == torch.float32 and has_onednn(x) and onednn_is_faster(rows, weight.numel()):
         return onednn_linear(x, weight, bias)
     return F.linear(x, weight, bias)
 
 
 def has_onednn(x: Tensor) -> bool:
-    """Whether oneDNN may do the products of x: on a CPU, for results only. torch's F.linear gives float32 to MKL,
-    which reads a matrix on one core, and on AMD at half of what memory gives; oneDNN's product, the one that
-    torch's own compiler takes, is as fast or faster for any number of rows."""
+    """Whether oneDNN may do the products of x: on a CPU, for results only."""
     if torch.compiler.is_compiling():  # first: torch's compiler does not know the mode
         return False
     on = ONEDNN and x.device.type == "cpu" and torch.is_inference_mode_enabled()
     return on and torch.backends.mkldnn.enabled  # torch's own switch: with torch.backends.mkldnn.flags(enabled=False)
+
+
+def processor() -> str:
+    """What the processor calls itself; "" where torch is too old to tell."""
+    known = getattr(torch.cpu, "get_capabilities", dict)()
+    return known.get("cpu_name", "")
+
+
+INTEL = processor().startswith("Intel")
+
+
+def onednn_is_faster(rows: int, numbers: int) -> bool:
+    """Whether oneDNN is faster than MKL, which F.linear calls, in multiplying so many rows with a matrix of so many
+    numbers, in float32. MKL is at its best on its maker's processors: elsewhere it reads the matrix for one row on a
+    single core (https://github.com/pytorch/pytorch/issues/96643). benchmarks/results/products.md has the figures."""
+    return not INTEL or (1 < rows < 256 and numbers >= 2**20)
 
 
 def one_row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from course_helpers.architectures.experts import GROUPED, MixtureOfExperts, grouped_linear
+from course_helpers.architectures import experts as module
+from course_helpers.architectures.experts import GROUPED, Experts, MixtureOfExperts
 
 Sizes = tuple[int, int, int, int, bool]  # width, width of an expert, experts, experts a token, normalised or not
 
@@ -148,26 +149,49 @@ def test_the_grouped_product_equals_the_loop_that_takes_its_place(sizes, count, 
 
 
 @pytest.mark.parametrize(
-    ("dtype", "out_features", "in_features", "grouped"),
+    ("dtype", "width", "hidden", "grouped"),
     [
-        (torch.float32, 4, 8, True),
-        (torch.float32, 4, 6, False),  # 24 bytes a row
-        (torch.float32, 5, 8, False),
-        (torch.bfloat16, 16, 8, True),
-        (torch.bfloat16, 4, 8, False),  # 8 bytes
-        (torch.float64, 4, 8, False),
+        (torch.float32, 8, 4, True),
+        (torch.float32, 6, 4, False),  # 24 bytes a row
+        (torch.float32, 8, 5, False),
+        (torch.bfloat16, 8, 16, True),
+        (torch.bfloat16, 8, 4, False),  # 8 bytes
+        (torch.float64, 8, 4, False),
     ],
 )
-def test_the_grouped_product_is_used_wherever_torch_takes_it(dtype, out_features, in_features, grouped):
+def test_the_grouped_product_is_used_wherever_torch_takes_it(dtype, width, hidden, grouped):
     assert torch.float32 in GROUPED
-    generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(3, out_features, in_features, generator=generator).to(dtype)
-    x, ends = torch.randn(7, in_features, generator=generator).to(dtype), torch.tensor([2, 2, 7], dtype=torch.int32)
-    with Counting() as seen:
-        found = grouped_linear(x, weight, ends)
-    assert seen.products == (1 if grouped else 0)
-    expected = torch.cat((x[:2] @ weight[0].T, x[2:] @ weight[2].T))
-    torch.testing.assert_close(found, expected)
+    experts = mixture((width, hidden, 3, 1, True), 0, dtype).experts
+    x, ends = tokens(1, 7, width, 0, dtype)[0], torch.tensor([2, 2, 7], dtype=torch.int32)
+    with Counting() as seen, torch.no_grad():
+        found = experts(x, ends)
+    assert seen.products == (2 if grouped else 0)
+    allowed = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}[dtype]
+    assert relative(found.double(), apart(experts, x, ends)) <= allowed
+
+
+def apart(experts: Experts, x_PE: Tensor, ends_X: Tensor) -> Tensor:
+    """The answers row by row, in float64."""
+    owners = [next(i for i, end in enumerate(ends_X.tolist()) if row < end) for row in range(len(x_PE))]
+    parts = zip(x_PE, owners, strict=True)
+    answers = [swiglu(x.double(), experts.gate_up[i].double(), experts.down[i].double()) for x, i in parts]
+    return torch.stack(answers)
+
+
+@pytest.mark.parametrize("intel", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("count", "together"), [(1, True), (3, True), (4, False), (9, False)])
+def test_for_results_only_experts_go_one_by_one_where_that_is_faster(monkeypatch, intel, dtype, count, together):
+    monkeypatch.setattr(module, "INTEL", intel)
+    monkeypatch.setattr(module, "MANY", 2)
+    moe, x = mixture((16, 8, 4, 2, True), 1, dtype), tokens(1, count, 16, 1, dtype)
+    with Counting() as usual, torch.no_grad():
+        expected = moe(x)
+    with Counting() as seen, torch.inference_mode():
+        found = moe(x)
+    assert usual.products == 2
+    assert seen.products == (2 if together and (intel or dtype == torch.bfloat16) else 0)
+    assert relative(found, expected) <= (1e-5 if dtype == torch.float32 else 2e-2)
 
 
 class Counting(TorchDispatchMode):

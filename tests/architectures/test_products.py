@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from course_helpers.architectures import products
 from course_helpers.architectures.products import attend_once, has_onednn, linear
 
 
@@ -30,6 +32,40 @@ def test_a_product_is_torchs_whatever_the_kernel(lead, sizes, with_bias, dtype):
     exact = 1e-5 if dtype == torch.float32 else 2**-7
     torch.testing.assert_close(found.double(), expected, rtol=exact, atol=exact * math.sqrt(sizes[1]))
     assert found.dtype == dtype and found.shape == (*lead, sizes[0])
+
+
+@pytest.mark.parametrize(
+    ("intel", "rows", "outputs", "onednn"),
+    [
+        (True, 1, 1024, False),
+        (True, 2, 1024, True),
+        (True, 2, 1023, False),  # a small matrix
+        (True, 255, 1024, True),
+        (True, 256, 1024, False),
+        (False, 1, 1024, True),
+        (False, 2, 5, True),
+        (False, 256, 5, True),
+    ],
+)
+def test_onednn_has_the_float32_products_that_mkl_would_be_slow_with(monkeypatch, intel, rows, outputs, onednn):
+    monkeypatch.setattr(products, "INTEL", intel)
+    x, weight = random(1, rows, 1024), random(outputs, 1024, seed=1)
+    for dtype, expected in ((torch.float32, onednn), (torch.bfloat16, False)):
+        with torch.inference_mode(), Named() as seen:
+            linear(x.to(dtype), weight.to(dtype))
+        assert any("mkldnn" in name for name in seen.names) == expected
+
+
+class Named(TorchDispatchMode):
+    """Keeps the names of all operations."""
+
+    def __init__(self):
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.name())
+        return func(*args, **kwargs or {})
 
 
 @pytest.mark.parametrize("rows", [1, 2, 33])

@@ -2,11 +2,12 @@
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
 
-from course_helpers.architectures.experts import Experts, MixtureOfExperts, grouped_linear
+from course_helpers.architectures.experts import Experts, MixtureOfExperts
 from course_helpers.architectures.qwen3 import Qwen3MoeConfig
 from course_helpers.families import FAMILIES
 from course_helpers.loaders.weight_maps import QWEN3_MOE
@@ -14,7 +15,7 @@ from tests.tiny_models import Data
 from tests.traps.checks import expert_files, field_needed, parity
 from tests.traps.trap import Trap, attribute, exchanged, item
 
-right_route, right_derived = MixtureOfExperts.route, Qwen3MoeConfig.derived
+right_route, right_derived, right_forward = MixtureOfExperts.route, Qwen3MoeConfig.derived, Experts.forward
 
 
 def otherwise_normalized(self: MixtureOfExperts, x_NE: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,8 +30,9 @@ def chosen_before_softmax(self: MixtureOfExperts, x_NE: Tensor) -> tuple[Tensor,
 
 
 def rows_exchanged(self: Experts, x_PE: Tensor, ends_X: Tensor) -> Tensor:
-    up_PF, gate_PF = grouped_linear(x_PE, self.gate_up, ends_X).chunk(2, dim=-1)
-    return grouped_linear(F.silu(gate_PF) * up_PF, self.down, ends_X)
+    gate_XFE, up_XFE = self.gate_up.chunk(2, dim=1)
+    exchanged_halves = torch.cat((up_XFE, gate_XFE), dim=1)
+    return right_forward(SimpleNamespace(gate_up=exchanged_halves, down=self.down, forms=None), x_PE, ends_X)
 
 
 @classmethod
