@@ -15,7 +15,7 @@ from .cache import KVCache, LayerCache, attention_mask
 from .compiled import CompiledSteps
 from .config import ModelConfig
 from .layers import AttentionContext
-from .products import Product, linear
+from .products import Product, linear, results_only
 from .static_cache import StaticCache, StaticLayer, StepMemory
 
 
@@ -54,7 +54,8 @@ class LanguageModel(nn.Module):
         last_only: bool = False,
         hidden_states: bool = False,
     ) -> Tensor:
-        """Logits (B, T, V), or (B, 1, V) with `last_only`, which spares the largest matrix product of a prefill. With
+        """Logits (B, T, V), or (B, 1, V) with `last_only`, which spares the largest matrix product of a prefill, and in
+        torch.inference_mode most of the last block's. With
         `hidden_states`, what the head would turn into them: (B, T, E) or (B, 1, E), after the final norm.
 
         With a cache, the tokens continue at the cache's own position; one token a row is then a compiled step, without
@@ -79,7 +80,11 @@ class LanguageModel(nn.Module):
         x_BTE = self.embed(token_ids_BT, contexts[self.config.layer_plan[0]].positions_BT)
         if cache is not None:
             cache.begin(new_tokens, id(self))
-        for block, context, layer in self.stack(contexts, None if cache is None else cache.layers):
+        steps = self.stack(contexts, None if cache is None else cache.layers)
+        if last_only and new_tokens > 1 and results_only():  # with one row, products are rounded differently
+            block, context, layer = steps[-1]
+            steps[-1] = block, context.of_last(), layer
+        for block, context, layer in steps:
             x_BTE = block(x_BTE, context, layer)
         if cache is not None:
             cache.advance(new_tokens, left_padding_B)

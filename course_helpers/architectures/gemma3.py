@@ -144,7 +144,7 @@ class Block(nn.Module):
 
     def forward(self, x_BTE: Tensor, context: AttentionContext, cache: LayerCache | None) -> Tensor:
         mixed_BTE = self.attention(self.attention_norm(x_BTE), context, cache)
-        x_BTE = x_BTE + self.attention_post_norm(mixed_BTE)
+        x_BTE = context.needed(x_BTE) + self.attention_post_norm(mixed_BTE)
         return x_BTE + self.feed_forward_post_norm(self.feed_forward(self.feed_forward_norm(x_BTE)))
 
 

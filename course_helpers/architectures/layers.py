@@ -6,8 +6,8 @@ E model width, F feed-forward width.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,17 @@ class AttentionContext:
     is_causal: bool = False  # the mask is the plain triangle, and SDPA can make it by itself
     cos_B1TD: Tensor | None = None  # None: the family has no rotary positions
     sin_B1TD: Tensor | None = None
+    last_only: bool = False  # the block's answer at the last position is all that is needed
+
+    def of_last(self) -> Self:
+        """The context of a last block that answers at the last position only. Its keys and values are still those of
+        all positions; its queries, and all that comes after attention, are of one."""
+        mask = None if self.mask is None else self.mask[:, :, -1:]
+        return replace(self, mask=mask, is_causal=False, last_only=True)
+
+    def needed(self, x_BTE: Tensor) -> Tensor:
+        """Of a block's input, the positions that its answer is added to."""
+        return x_BTE[:, -1:] if self.last_only else x_BTE
 
 
 class Linear(nn.Linear):
@@ -121,6 +132,8 @@ class Attention(nn.Module):
         if context.cos_B1TD is not None:
             query_BHTD = apply_rotary(query_BHTD, context.cos_B1TD, context.sin_B1TD)
             key_BKTD = apply_rotary(key_BKTD, context.cos_B1TD, context.sin_B1TD)
+        if context.last_only:
+            query_BHTD = query_BHTD[:, :, -1:]
         if cache is not None:
             key_BKTD, value_BKTD = cache.update(key_BKTD, value_BKTD)  # from here on S positions, not T
         if cache is not None and query_BHTD.shape[2] == 1 and results_only():

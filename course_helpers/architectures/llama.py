@@ -98,7 +98,8 @@ class Block(nn.Module):
         return GatedFeedForward(config.hidden_size, config.intermediate_size)
 
     def forward(self, x_BTE: Tensor, context: AttentionContext, cache: LayerCache | None) -> Tensor:
-        x_BTE = x_BTE + self.attention(self.attention_norm(x_BTE), context, cache)
+        mixed_BTE = self.attention(self.attention_norm(x_BTE), context, cache)
+        x_BTE = context.needed(x_BTE) + mixed_BTE
         return x_BTE + self.feed_forward(self.feed_forward_norm(x_BTE))
 
 
