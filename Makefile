@@ -70,6 +70,7 @@ bench: $(READY) ## measure against peers; figures go to benchmarks/results (abou
 	@$(VENV_PYTHON) -m benchmarks.loading
 	@$(VENV_PYTHON) -m benchmarks.parallel
 	@env -u OMP_NUM_THREADS $(VENV_PYTHON) -m benchmarks.planning
+	@env -u OMP_NUM_THREADS $(VENV_PYTHON) -m benchmarks.products
 	@$(VENV_PYTHON) -m benchmarks.speed
 
 course-time: $(READY) $(DECK_READY) $(SITE_READY) ## time imports, labs, tests, deck, films beside the committed figures (ONLY="imports labs" CHECK=1)

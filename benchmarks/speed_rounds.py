@@ -4,6 +4,7 @@ own bandwidth is taken right before each turn.
 Shape suffixes: B batch, T tokens.
 """
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from benchmarks.speed_clock import Clock, timed
 from benchmarks.speed_floor import Bandwidth, fastest, step_bytes
+from benchmarks.speed_parts import ahead_and_ours, parts_of
 from benchmarks.speed_shapes import Lengths
 from benchmarks.speed_systems import System
 from course_helpers.architectures.config import ModelConfig
@@ -142,7 +144,17 @@ def interleaved(
             found[-1][system.name] = turn(system, number)
         if limited and number == 0:
             rounds = max(1, min(rounds, int(bench.budget / (time.perf_counter() - started))))
-    return [entry(bench, title, rows, rates, found) for title in found[0][systems[0].name]]
+    entries = [entry(bench, title, rows, rates, found) for title in found[0][systems[0].name]]
+    for one in entries:
+        add_parts(bench, systems, turn, one)
+    return entries
+
+
+def add_parts(bench: Bench, systems: Sequence[System], turn: Callable[[System, int], Found], measured: dict) -> None:
+    """Where a peer is ahead: of which parts its time is made up, and of which ours."""
+    medians = {name: statistics.median(seconds) for name, seconds in measured["seconds"].items()}
+    if compared := ahead_and_ours(list(systems), medians):
+        measured["parts"] = {one.name: parts_of(bench, one, turn)[measured["measure"]] for one in compared}
 
 
 def rotated(systems: Sequence[System], number: int) -> list[System]:

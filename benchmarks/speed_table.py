@@ -34,9 +34,10 @@ have no memory. {scratch} joins a longer tensor at every step: the bytes of one 
 times the positions.
 """
 
-WHY = """Why: reading a prompt is a few large products. In bfloat16 all libraries call the same kernels for them, and
-what is left is some percent; a row without a range was measured once, because it takes long. For experts, libraries
-differ in how the rows of one expert are brought together, and nobody's way is the fastest at every length and type.
+WHY = """Why: each of these was done once more by both, under torch's profiler. Its milliseconds are of operations, and
+fall into products of matrices, attention, and the rest: norms, activations, copies, sorting by expert. All
+libraries call the same kernels of torch for most of their work, so a few percent are often noise; a figure without a
+range was measured once, because it takes long.
 """
 
 CHECKS = """Before anything is timed, the next-token logits are compared along the reference's own greedy tokens; the

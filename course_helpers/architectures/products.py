@@ -50,7 +50,7 @@ def onednn_is_faster(rows: int, numbers: int) -> bool:
     """Whether oneDNN is faster than MKL, which F.linear calls, in multiplying so many rows with a matrix of so many
     numbers, in float32. MKL is at its best on its maker's processors: elsewhere it reads the matrix for one row on a
     single core (https://github.com/pytorch/pytorch/issues/96643). benchmarks/results/products.md has the figures."""
-    return not INTEL or (1 < rows < 256 and numbers >= 2**20)
+    return not INTEL or (2 < rows <= 256 and numbers >= 2**20)
 
 
 def one_row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

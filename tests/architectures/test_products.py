@@ -38,10 +38,11 @@ def test_a_product_is_torchs_whatever_the_kernel(lead, sizes, with_bias, dtype):
     ("intel", "rows", "outputs", "onednn"),
     [
         (True, 1, 1024, False),
-        (True, 2, 1024, True),
-        (True, 2, 1023, False),  # a small matrix
-        (True, 255, 1024, True),
-        (True, 256, 1024, False),
+        (True, 2, 1024, False),
+        (True, 3, 1024, True),
+        (True, 3, 1023, False),  # a small matrix
+        (True, 256, 1024, True),
+        (True, 257, 1024, False),
         (False, 1, 1024, True),
         (False, 2, 5, True),
         (False, 256, 5, True),

@@ -1,0 +1,105 @@
+"""Which library multiplies float32 matrices faster on this processor: MKL, which F.linear calls, or oneDNN.
+
+    python -m benchmarks.products          writes benchmarks/results/products.json and products.md
+
+is where `onednn_is_faster` in course_helpers/architectures/products.py comes from. Both have their turn in every
+round, on matrices that are together too large for any cache.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import psutil
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.loading import RESULTS, machine
+from benchmarks.speed_table import grid
+from course_helpers.architectures.products import onednn_is_faster, onednn_linear, processor
+from course_helpers.labs.records import write_json, write_text
+
+#: Outputs and inputs: parts of Llama 135M, Qwen3 0.6B and an expert, from small to large.
+SHAPES = ((192, 576), (576, 576), (1536, 576), (768, 1024), (1024, 1024), (3072, 1024), (1024, 3072), (32000, 1024))
+ROWS = (1, 2, 4, 8, 32, 128, 256, 512, 2048)
+AMOUNT, ROUNDS, SECONDS = 200e6, 7, 0.3  # bytes of matrices; turns of each; of work in a turn, about
+
+PAGE = """# Products of float32 matrices: MKL beside oneDNN
+
+{cpu} ({name}), {cores} cores, {threads} threads; torch {torch}; {date}. Made by `python -m benchmarks.products`.
+
+How many times as fast oneDNN is as MKL: the median of {rounds} rounds. In bold: what this package takes oneDNN for,
+where only results matter (`onednn_is_faster`).
+
+"""
+
+
+def seconds(multiply: Callable[[Tensor, Tensor], Tensor], x: Tensor, matrices: list[Tensor]) -> float:
+    started = time.perf_counter()
+    for matrix in matrices:
+        multiply(x, matrix)
+    return (time.perf_counter() - started) / len(matrices)
+
+
+@torch.inference_mode()
+def compare(rows: int, outputs: int, inputs: int, amount: float, rounds: int) -> dict:
+    """Seconds of one product in every round, and how many times as fast oneDNN is."""
+    count = max(2, int(amount / (4 * outputs * inputs)))
+    matrices = [torch.full((outputs, inputs), 0.01) for _ in range(count)]
+    x, found = torch.full((rows, inputs), 0.01), {"MKL": [], "oneDNN": []}
+    works = {"MKL": F.linear, "oneDNN": onednn_linear}
+    once = max(seconds(work, x, matrices[:2]) for work in works.values())
+    some = matrices[: max(2, min(count, int(SECONDS / once)))]
+    for _ in range(rounds):
+        for name, work in works.items():
+            found[name].append(seconds(work, x, some))
+    ratio = statistics.median(mkl / onednn for mkl, onednn in zip(*found.values(), strict=True))
+    return {"rows": rows, "outputs": outputs, "inputs": inputs, "seconds": found, "ratio": ratio}
+
+
+def table(report: dict) -> str:
+    about = report["machine"]
+    names = {"threads": report["threads"], "name": report["processor"], "rounds": report["rounds"]}
+    head = PAGE.format(**about, **names, torch=about["packages"]["torch"])
+    ratios = {(one["outputs"], one["inputs"], one["rows"]): one["ratio"] for one in report["products"]}
+    shapes = list(dict.fromkeys(key[:2] for key in ratios))
+    rows = list(dict.fromkeys(key[2] for key in ratios))
+
+    def cell(shape: tuple[int, int], count: int) -> str:
+        text = f"{ratios[*shape, count]:.2f}"
+        return f"**{text}**" if onednn_is_faster(count, shape[0] * shape[1]) else text
+
+    columns = ["matrix", *(f"{count} row{'s' * (count > 1)}" for count in rows)]
+    lines = [[f"{outputs} x {inputs}", *(cell((outputs, inputs), one) for one in rows)] for outputs, inputs in shapes]
+    return head + "\n".join(grid(columns, lines)) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.products", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small matrices, two rounds, to see whether it runs")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for products.json and products.md")
+    chosen = parser.parse_args(arguments)
+    if not torch.backends.mkl.is_available() or not torch.backends.mkldnn.is_available():
+        raise SystemExit("this build of torch lacks MKL or oneDNN: there is nothing to compare")
+    threads = psutil.cpu_count(logical=False) or 1
+    torch.set_num_threads(threads)
+    about = machine()
+    shapes, rows = (SHAPES[:2], ROWS[:3]) if chosen.quick else (SHAPES, ROWS)
+    amount, rounds = (1e6, 2) if chosen.quick else (AMOUNT, ROUNDS)
+    products = []
+    for (outputs, inputs), count in product(shapes, rows):
+        products.append(compare(count, outputs, inputs, amount, rounds))
+        print(f"{count} x {outputs} x {inputs}", file=sys.stderr, flush=True)
+    report = {"machine": about, "processor": processor(), "threads": threads, "rounds": rounds, "products": products}
+    write_json(chosen.output / "products.json", report)
+    write_text(chosen.output / "products.md", text := table(report))
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
