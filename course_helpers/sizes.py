@@ -69,7 +69,8 @@ def activation_bytes(
     once and for as long as it is held; attention is one fused step, as it is on every device, and never writes its
     scores down. Not counted is what one operation needs inside itself. With many tokens it is the logits that decide,
     batch x tokens x vocabulary x bytes each, unless `last_only`; then the widest moment of one block: in a SwiGLU,
-    3 x its width and 3 x the model's a token. The number of layers does not matter: no layer's tensors outlive it.
+    3 x its width and 3 x the model's a token. The number of layers does not matter: no layer's tensors outlive it (but
+    with `last_only` the last one takes less than the others).
     Raises NotImplementedError for experts whose rows are no multiple of 16 bytes (no released model has such): how
     they are computed then depends on the tokens.
     """

@@ -72,8 +72,7 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(width, config.n_inner)
 
     def forward(self, x_BTE: Tensor, context: AttentionContext, cache: LayerCache | None) -> Tensor:
-        mixed_BTE = self.attention(self.attention_norm(x_BTE), context, cache)
-        x_BTE = context.needed(x_BTE) + mixed_BTE
+        x_BTE = context.needed(x_BTE) + self.attention(self.attention_norm(x_BTE), context, cache)
         return x_BTE + self.feed_forward(self.feed_forward_norm(x_BTE))
 
 

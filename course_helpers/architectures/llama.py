@@ -98,8 +98,7 @@ class Block(nn.Module):
         return GatedFeedForward(config.hidden_size, config.intermediate_size)
 
     def forward(self, x_BTE: Tensor, context: AttentionContext, cache: LayerCache | None) -> Tensor:
-        mixed_BTE = self.attention(self.attention_norm(x_BTE), context, cache)
-        x_BTE = context.needed(x_BTE) + mixed_BTE
+        x_BTE = context.needed(x_BTE) + self.attention(self.attention_norm(x_BTE), context, cache)
         return x_BTE + self.feed_forward(self.feed_forward_norm(x_BTE))
 
 

@@ -109,8 +109,7 @@ class Block(nn.Module):
         self.feed_forward_post_norm = Olmo3RMSNorm(width, eps)
 
     def forward(self, x_BTE: Tensor, context: AttentionContext, cache: LayerCache | None) -> Tensor:
-        mixed_BTE = self.attention(x_BTE, context, cache)
-        x_BTE = context.needed(x_BTE) + self.attention_post_norm(mixed_BTE)
+        x_BTE = context.needed(x_BTE) + self.attention_post_norm(self.attention(x_BTE, context, cache))
         return x_BTE + self.feed_forward_post_norm(self.feed_forward(x_BTE))
 
 

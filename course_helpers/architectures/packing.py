@@ -2,7 +2,8 @@
 
 packed   the same numbers. Matrices that multiply the same vector (query, key and value; gate and up) become one, and on
          a CPU oneDNN lays each out as its kernels read it. In bfloat16 that nearly halves the time of a token, and not
-         a bit of the logits changes.
+         a bit of its logits changes. (A processor with AMX adds up the products of many rows in another order then: a
+         long prompt may be rounded differently.)
 int8     each row of a matrix in whole numbers from -127 to 127 and one scale. Half of bfloat16's bytes, so more tokens
          a second where memory is the limit; the numbers are no longer the same (see `Int8Matrix`).
 

@@ -149,7 +149,8 @@ def running_bytes(parts: Anatomy, dtype: torch.dtype, work: Work) -> dict[str, i
 
 @functools.cache
 def activations(parts: Anatomy, rows: int, tokens: int, dtype: torch.dtype) -> int:
-    return activation_bytes(shallow(parts.config), rows, tokens, dtype, last_only=True)
+    layers = shallow(parts.config, times=2)  # twice, because the last block works for one position and takes less
+    return activation_bytes(layers, rows, tokens, dtype, last_only=True)
 
 
 def shallow(config: ModelConfig, times: int = 1) -> ModelConfig:
