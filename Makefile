@@ -14,9 +14,8 @@ FILMS_READY := .venv/.films-$(HERE)
 SITE_READY := .venv/.site-$(HERE)
 
 # Strict: every stored output is compared. loadfile keeps the cells of a notebook together, in order, in one kernel.
-# Files as they come, notebooks first: xdist would begin with those of most tests, and end with one long file alone.
 PYTEST_FLAGS := --nbval --nbval-current-env --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 120 \
-	-n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	-n $(WORKERS) --dist loadfile
 
 export PYTHON COURSE_CHECKPOINTS
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -41,7 +40,7 @@ run: $(READY) ## execute every lab in order and show its validation checkpoints
 	@$(VENV_PYTHON) -m course_helpers.labs run $(LABS)
 
 test: $(READY) $(DECK_READY) $(SITE_READY) ## everything CI checks: unit tests, and every lab against its stored outputs
-	@$(VENV_PYTHON) -m pytest -q $(PYTEST_FLAGS) notebooks tests
+	@$(VENV_PYTHON) -m pytest -q $(PYTEST_FLAGS) tests notebooks
 
 browser: $(READY) ## open and run every lab in JupyterLab with a real browser (LABS="M9-LAB-01 ..." for some)
 	@env COURSE_BROWSER_LABS="$(or $(LABS),all)" $(VENV_PYTHON) -m pytest -q tests/labs/test_browser.py

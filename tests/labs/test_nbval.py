@@ -14,7 +14,7 @@ def nbval_flags(pytestconfig):
     """The very flags of `make test`, on one process."""
     makefile = (pytestconfig.rootpath / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
     (flags,) = re.findall(r"^PYTEST_FLAGS := (.*)$", makefile, re.MULTILINE)
-    assert "$(PYTEST_FLAGS) notebooks tests" in makefile
+    assert "$(PYTEST_FLAGS) tests notebooks" in makefile
     return flags.replace("$(WORKERS)", "0").split()
 
 
