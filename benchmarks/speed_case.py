@@ -9,7 +9,6 @@ import contextlib
 import io
 import json
 import shutil
-import statistics
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +23,17 @@ from benchmarks.speed_floor import AMOUNT, Bandwidth
 from benchmarks.speed_rounds import Bench, at_contexts, decoding, interleaved, prefilling
 from benchmarks.speed_scratch import scratch_loader
 from benchmarks.speed_shapes import QUICK, USUAL, Shape, shapes
-from benchmarks.speed_systems import OURS, SCRATCH, TRANSFORMERS, Loaded, Loader, System, our_loaders
+from benchmarks.speed_systems import (
+    OURS,
+    SCRATCH,
+    TRANSFORMERS,
+    Loaded,
+    Loader,
+    System,
+    fastest_of_each,
+    medians,
+    our_loaders,
+)
 from benchmarks.speed_transformers import CACHES, cache_bytes, transformers_loader
 from course_helpers.families import family_of
 from course_helpers.labs.lab_app_a import write_random_checkpoint
@@ -115,12 +124,8 @@ def prefills(bench: Bench, systems: list[System]) -> list[dict]:
 
 def best_of_each(systems: list[System], measure: dict) -> list[System]:
     """The fastest of each library, weights unchanged: the only ones that are asked for what takes long."""
-    seconds = {name: statistics.median(values) for name, values in measure["seconds"].items()}
-    best: dict[str, System] = {}
-    exact = [system for system in systems if system.exact]
-    for system in sorted(exact, key=lambda system: seconds[system.name], reverse=True):
-        best[system.who] = system
-    return [system for system in systems if system in best.values()]
+    best = fastest_of_each(systems, medians(measure)).values()
+    return [system for system in systems if system in best]
 
 
 @torch.inference_mode()

@@ -4,7 +4,7 @@ It is asked where a peer is ahead, once, to say why. torch's profiler makes smal
 everybody; only large differences mean something.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy
@@ -12,7 +12,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.speed_clock import Clock
-from benchmarks.speed_systems import OURS, System
+from benchmarks.speed_systems import OURS, System, fastest_of_each
 
 PARTS = ("products", "attention", "the rest")
 #: In the names of torch's operations, the first that fits; what none fits is the rest: norms, activations, copies.
@@ -34,10 +34,11 @@ class PartsClock:
     def mark(self) -> profile:
         if self.running is not None:
             ended, self.running = self.running, None
-            ended.__exit__(None, None, None)
+            ended.stop()
             return ended
         self.running = profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.cuda else [])])
-        return self.running.__enter__()
+        self.running.start()
+        return self.running
 
     def seconds(self, start: profile, end: profile) -> numpy.ndarray:
         found = dict.fromkeys(PARTS, 0.0)
@@ -57,10 +58,11 @@ def parts_of(bench: Any, system: System, turn: Callable[[System, int], dict[str,
         bench.clock = clock
 
 
-def ahead_and_ours(systems: list[System], seconds: dict[str, float]) -> tuple[System, System] | None:
+def ahead_and_ours(systems: Sequence[System], seconds: dict[str, float]) -> tuple[System, System] | None:
     """The fastest peer and the fastest of ours, weights unchanged, where the peer is the faster one."""
-    exact = sorted((one for one in systems if one.exact), key=lambda one: seconds[one.name])
-    best = {whose: next((one for one in exact if (one.who == OURS) == whose), None) for whose in (True, False)}
-    if None in best.values() or exact[0].who == OURS:
+    best = fastest_of_each(systems, seconds)
+    ours = best.pop(OURS, None)
+    peer = min(best.values(), key=lambda one: seconds[one.name], default=None)
+    if ours is None or peer is None or seconds[ours.name] <= seconds[peer.name]:
         return None
-    return best[False], best[True]
+    return peer, ours

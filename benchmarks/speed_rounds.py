@@ -4,7 +4,6 @@ own bandwidth is taken right before each turn.
 Shape suffixes: B batch, T tokens.
 """
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from benchmarks.speed_clock import Clock, timed
 from benchmarks.speed_floor import Bandwidth, fastest, step_bytes
 from benchmarks.speed_parts import ahead_and_ours, parts_of
 from benchmarks.speed_shapes import Lengths
-from benchmarks.speed_systems import System
+from benchmarks.speed_systems import System, medians
 from course_helpers.architectures.config import ModelConfig
 
 DECODE, PREFILL, FIRST, CONTEXT = "decode", "prefill", "first token", "context"
@@ -145,16 +144,21 @@ def interleaved(
         if limited and number == 0:
             rounds = max(1, min(rounds, int(bench.budget / (time.perf_counter() - started))))
     entries = [entry(bench, title, rows, rates, found) for title in found[0][systems[0].name]]
-    for one in entries:
-        add_parts(bench, systems, turn, one)
+    add_parts(bench, systems, turn, entries)
     return entries
 
 
-def add_parts(bench: Bench, systems: Sequence[System], turn: Callable[[System, int], Found], measured: dict) -> None:
-    """Where a peer is ahead: of which parts its time is made up, and of which ours."""
-    medians = {name: statistics.median(seconds) for name, seconds in measured["seconds"].items()}
-    if compared := ahead_and_ours(list(systems), medians):
-        measured["parts"] = {one.name: parts_of(bench, one, turn)[measured["measure"]] for one in compared}
+def add_parts(
+    bench: Bench, systems: Sequence[System], turn: Callable[[System, int], Found], entries: list[dict]
+) -> None:
+    """Where a peer is ahead: of which parts its time is made up, and of which ours. One more turn of each is enough for
+    all that was measured in it."""
+    known: dict[str, dict[str, dict[str, float]]] = {}
+    for one in entries:
+        for system in ahead_and_ours(systems, medians(one)) or ():
+            if system.name not in known:
+                known[system.name] = parts_of(bench, system, turn)
+            one.setdefault("parts", {})[system.name] = known[system.name][one["measure"]]
 
 
 def rotated(systems: Sequence[System], number: int) -> list[System]:

@@ -9,9 +9,10 @@ Shape suffixes: B batch, T new tokens, V vocabulary.
 
 import contextlib
 import gc
+import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,16 @@ class System:
     compiled: bool = False
     steps_only: bool = False  # it differs from others in steps of one token; how it reads a prompt is not measured
     note: str = ""
+
+
+def medians(measure: dict) -> dict[str, float]:
+    return {name: statistics.median(seconds) for name, seconds in measure["seconds"].items()}
+
+
+def fastest_of_each(systems: Sequence[System], seconds: dict[str, float]) -> dict[str, System]:
+    """The fastest system of each library, weights unchanged."""
+    exact = sorted((one for one in systems if one.exact), key=lambda one: seconds[one.name], reverse=True)
+    return {one.who: one for one in exact}
 
 
 @dataclass

@@ -38,7 +38,8 @@ def test_packing_changes_no_bit_of_bfloat16(folder):
         torch.testing.assert_close(found, expected, rtol=0, atol=0.02 * expected.abs().max().item())
     else:
         assert torch.equal(found, expected)
-    assert torch.equal(generate(packed, ids[:1, :5], 20), generate(plain, ids[:1, :5], 20))
+    prompts = ids[: 1 if HAS_TILES else None, :5]
+    assert torch.equal(generate(packed, prompts, 20), generate(plain, prompts, 20))
 
 
 @every_family
