@@ -1,9 +1,10 @@
-"""Which library multiplies float32 matrices faster on this processor: MKL, which F.linear calls, or oneDNN.
+"""Which way of multiplying float32 matrices is the fastest on this processor: MKL, which F.linear calls; oneDNN; or,
+for one row, MKL with an equal part for each core.
 
     python -m benchmarks.products          writes benchmarks/results/products.json and products.md
 
-is where `onednn_is_faster` in course_helpers/architectures/products.py comes from. Both have their turn in every
-round, on matrices that are together too large for any cache.
+is where `fastest` in course_helpers/architectures/products.py comes from. All have their turn in every round, on
+matrices that are together too large for any cache.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from itertools import product
+from operator import truediv
 from pathlib import Path
 
 import psutil
@@ -21,25 +23,34 @@ from torch import Tensor
 
 from benchmarks.loading import RESULTS, machine
 from benchmarks.speed_table import grid
-from course_helpers.architectures.products import onednn_is_faster, onednn_linear, processor
+from course_helpers.architectures.products import fastest, onednn_linear, processor, shared_linear
 from course_helpers.labs.records import write_json, write_text
 
+Way = Callable[[Tensor, Tensor], Tensor]
+
+USUAL, SHARED = "MKL", "MKL, shared"
+WAYS: dict[str, Way] = {USUAL: F.linear, "oneDNN": onednn_linear, SHARED: shared_linear}
+
 #: Outputs and inputs: parts of Llama 135M, Qwen3 0.6B and an expert, from small to large.
-SHAPES = ((192, 576), (576, 576), (1536, 576), (768, 1024), (1024, 1024), (3072, 1024), (1024, 3072), (32000, 1024))
+SHAPES = (
+    *((192, 576), (576, 576), (1536, 576), (576, 1536), (768, 1024), (1024, 1024)),
+    *((3072, 1024), (1024, 3072), (32000, 1024)),
+)
 ROWS = (1, 2, 4, 8, 32, 128, 256, 512, 2048)
 AMOUNT, ROUNDS, SECONDS = 200e6, 7, 0.3  # bytes of matrices; turns of each; of work in a turn, about
 
-PAGE = """# Products of float32 matrices: MKL beside oneDNN
+PAGE = """# Products of float32 matrices: MKL, oneDNN, and MKL with a part for each core
 
 {cpu} ({name}), {cores} cores, {threads} threads; torch {torch}; {date}. Made by `python -m benchmarks.products`.
 
-How many times as fast oneDNN is as MKL: the median of {rounds} rounds. In bold: what this package takes oneDNN for,
-where only results matter (`onednn_is_faster`).
+How many times as fast as MKL left to itself: oneDNN, and for one row MKL with an equal part of the outputs for each
+core. Medians of {rounds} rounds. In bold: what this package takes where only results matter (`fastest`); MKL as usual
+where nothing is.
 
 """
 
 
-def seconds(multiply: Callable[[Tensor, Tensor], Tensor], x: Tensor, matrices: list[Tensor]) -> float:
+def seconds(multiply: Way, x: Tensor, matrices: list[Tensor]) -> float:
     started = time.perf_counter()
     for matrix in matrices:
         multiply(x, matrix)
@@ -48,35 +59,38 @@ def seconds(multiply: Callable[[Tensor, Tensor], Tensor], x: Tensor, matrices: l
 
 @torch.inference_mode()
 def compare(rows: int, outputs: int, inputs: int, amount: float, rounds: int) -> dict:
-    """Seconds of one product in every round, and how many times as fast oneDNN is."""
+    """Seconds of one product in every round, and how many times as fast as MKL left to itself each way is."""
     count = max(2, int(amount / (4 * outputs * inputs)))
     matrices = [torch.full((outputs, inputs), 0.01) for _ in range(count)]
-    x, found = torch.full((rows, inputs), 0.01), {"MKL": [], "oneDNN": []}
-    works = {"MKL": F.linear, "oneDNN": onednn_linear}
-    once = max(seconds(work, x, matrices[:2]) for work in works.values())
+    x, ways = torch.full((rows, inputs), 0.01), dict(WAYS)
+    if rows > 1 or outputs % torch.get_num_threads():
+        del ways[SHARED]
+    found = {name: [] for name in ways}
+    once = max(seconds(work, x, matrices[:2]) for work in ways.values())
     some = matrices[: max(2, min(count, int(SECONDS / once)))]
     for _ in range(rounds):
-        for name, work in works.items():
-            found[name].append(seconds(work, x, some))
-    ratio = statistics.median(mkl / onednn for mkl, onednn in zip(*found.values(), strict=True))
-    return {"rows": rows, "outputs": outputs, "inputs": inputs, "seconds": found, "ratio": ratio}
+        for name, work in ways.items():
+            found[name].append(float(f"{seconds(work, x, some):.3g}"))
+    ratios = {name: statistics.median(map(truediv, found[USUAL], found[name])) for name in ways if name != USUAL}
+    return {"rows": rows, "outputs": outputs, "inputs": inputs, "seconds": found, "ratios": ratios}
 
 
 def table(report: dict) -> str:
     about = report["machine"]
     names = {"threads": report["threads"], "name": report["processor"], "rounds": report["rounds"]}
     head = PAGE.format(**about, **names, torch=about["packages"]["torch"])
-    ratios = {(one["outputs"], one["inputs"], one["rows"]): one["ratio"] for one in report["products"]}
-    shapes = list(dict.fromkeys(key[:2] for key in ratios))
-    rows = list(dict.fromkeys(key[2] for key in ratios))
+    found = {(one["outputs"], one["inputs"], one["rows"]): one["ratios"] for one in report["products"]}
+    shapes = list(dict.fromkeys(key[:2] for key in found))
+    columns = list(dict.fromkeys((rows, name) for (_, _, rows), ratios in found.items() for name in ratios))
 
-    def cell(shape: tuple[int, int], count: int) -> str:
-        text = f"{ratios[*shape, count]:.2f}"
-        return f"**{text}**" if onednn_is_faster(count, shape[0] * shape[1]) else text
+    def cell(outputs: int, inputs: int, rows: int, name: str) -> str:
+        if name not in (ratios := found[outputs, inputs, rows]):
+            return ""
+        return f"**{ratios[name]:.2f}**" if fastest(rows, outputs, inputs) is WAYS[name] else f"{ratios[name]:.2f}"
 
-    columns = ["matrix", *(f"{count} row{'s' * (count > 1)}" for count in rows)]
-    lines = [[f"{outputs} x {inputs}", *(cell((outputs, inputs), one) for one in rows)] for outputs, inputs in shapes]
-    return head + "\n".join(grid(columns, lines)) + "\n"
+    head_line = ["matrix", *(f"{name}, {rows} row{'s' * (rows > 1)}" for rows, name in columns)]
+    lines = [[f"{outputs} x {inputs}", *(cell(outputs, inputs, *one) for one in columns)] for outputs, inputs in shapes]
+    return head + "\n".join(grid(head_line, lines)) + "\n"
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -9,6 +9,7 @@ Shape suffixes: N tokens, E model width, F width of one expert, X experts, P pai
 (N x experts per token).
 """
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -39,18 +40,23 @@ class Experts(nn.Module):
 
     def forward(self, x_PE: Tensor, ends_X: Tensor) -> Tensor:
         """SwiGLU of rows that are sorted by expert; expert i's rows end before `ends_X[i]`."""
+        gate_up, down = self.forms or (self.gate_up, self.down)
         if self.forms is None and groupable(x_PE, self.gate_up) and not better_alone(x_PE, len(self.gate_up)):
-            gate_PF, up_PF = F.grouped_mm(x_PE, self.gate_up.transpose(1, 2), offs=ends_X).chunk(2, dim=-1)
-            return F.grouped_mm(F.silu(gate_PF) * up_PF, self.down.transpose(1, 2), offs=ends_X)
+            return swiglu(x_PE, grouped(gate_up, ends_X), grouped(down, ends_X))
         counts = ends_X.diff(prepend=ends_X.new_zeros(1)).tolist()  # this waits for the device, which a CPU never minds
-        experts = zip(x_PE.split(counts), *(self.forms or (self.gate_up, self.down)), strict=True)
-        return torch.cat([one_expert(rows, gate_up, down) for rows, gate_up, down in experts if len(rows)])
+        if len(x_PE) < SOME * len(counts):
+            return swiglu(x_PE, one_by_one(gate_up, counts), one_by_one(down, counts))
+        shares = enumerate(x_PE.split(counts))
+        return torch.cat([swiglu(rows, of_one(gate_up[i]), of_one(down[i])) for i, rows in shares if len(rows)])
 
     def of_pairs(self, x_PE: Tensor, expert_P: Tensor) -> Tensor:
         """The same for rows in any order, as a compiled step wants it: no shape and no wait depends on who was chosen.
         Written as sums over copies of the chosen matrices, which torch's compiler fuses: no copy is ever made."""
-        gate_PF, up_PF = pair_linear(x_PE, self.gate_up, expert_P).chunk(2, dim=-1)
-        return pair_linear(F.silu(gate_PF) * up_PF, self.down, expert_P)
+        return swiglu(
+            x_PE,
+            lambda x: pair_linear(x, self.gate_up, expert_P),
+            lambda x: pair_linear(x, self.down, expert_P),
+        )
 
 
 class MixtureOfExperts(nn.Module):
@@ -101,8 +107,9 @@ def groupable(x_PE: Tensor, gate_up: Tensor) -> bool:
 
 
 #: Rows an expert from which it pays on a CPU to end one expert before the next begins: what its first product wrote is
-#: then still near when the second one reads it. Fewer rows are ready sooner together.
-MANY = 256
+#: then still near when the second one reads it. Fewer rows are ready sooner together: in one grouped product up to MANY
+#: rows; where the products go one by one, with one activation for all of them, up to SOME.
+MANY, SOME = 256, 64
 
 
 def better_alone(x_PE: Tensor, experts: int) -> bool:
@@ -112,16 +119,32 @@ def better_alone(x_PE: Tensor, experts: int) -> bool:
     return has_onednn(x_PE) and (slow or len(x_PE) >= MANY * experts)
 
 
-def one_expert(rows: Tensor, gate_up: Tensor | Product, down: Tensor | Product) -> Tensor:
-    gate, up = expert_linear(rows, gate_up).chunk(2, dim=-1)
-    return expert_linear(F.silu(gate) * up, down)
+def swiglu(x: Tensor, gate_up: Product, down: Product) -> Tensor:
+    gate, up = gate_up(x).chunk(2, dim=-1)
+    return down(F.silu(gate) * up)
+
+
+def of_one(matrix: Tensor | Product) -> Product:
+    """The product with one expert's matrix, in whatever form."""
+    return functools.partial(linear, weight=matrix) if isinstance(matrix, Tensor) else matrix
+
+
+def one_by_one(matrices: Tensor | Sequence[Product], counts: list[int]) -> Product:
+    """The products with all experts' matrices, of rows of which every expert has so many, in this order."""
+
+    def multiply(x_PI: Tensor) -> Tensor:
+        shares = enumerate(x_PI.split(counts))
+        return torch.cat([of_one(matrices[i])(rows) for i, rows in shares if len(rows)])
+
+    return multiply
+
+
+def grouped(matrices_XOI: Tensor, ends_X: Tensor) -> Product:
+    """The same as one operation, that asks the device for nothing."""
+    return lambda x_PI: F.grouped_mm(x_PI, matrices_XOI.transpose(1, 2), offs=ends_X)
 
 
 def pair_linear(x_PI: Tensor, weight_XOI: Tensor, expert_P: Tensor) -> Tensor:
     """Each row times the matrix of its own expert: (P, I) -> (P, O). Only for torch's compiler."""
     exact = torch.promote_types(x_PI.dtype, torch.float32)
     return (x_PI[:, None].to(exact) * weight_XOI[expert_P].to(exact)).sum(dim=-1).to(x_PI.dtype)
-
-
-def expert_linear(rows: Tensor, expert: Tensor | Product) -> Tensor:
-    return linear(rows, expert) if isinstance(expert, Tensor) else expert(rows)

@@ -125,7 +125,7 @@ class Attention(nn.Module):
 
     def in_heads(self, x: Tensor) -> Tensor:
         """(B, T, H * D) -> (B, H, T, D)."""
-        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        return x.view(*x.shape[:-1], -1, self.head_dim).transpose(1, 2)
 
     def forward(self, x_BTE: Tensor, context: AttentionContext, cache: LayerCache | None = None) -> Tensor:
         query_BHTD, key_BKTD, value_BKTD = self.project(x_BTE)
@@ -137,17 +137,16 @@ class Attention(nn.Module):
         if cache is not None:
             key_BKTD, value_BKTD = cache.update(key_BKTD, value_BKTD)  # from here on S positions, not T
         if cache is not None and query_BHTD.shape[2] == 1 and results_only():
-            mixed_BHTD = attend_once(query_BHTD, key_BKTD, value_BKTD, context.mask, self.scale)
-        else:
-            mixed_BHTD = F.scaled_dot_product_attention(
-                query_BHTD,
-                key_BKTD,
-                value_BKTD,
-                attn_mask=context.mask,
-                is_causal=context.is_causal,
-                scale=self.scale,
-                enable_gqa=self.enable_gqa,
-            )
+            return self.output(attend_once(query_BHTD, key_BKTD, value_BKTD, context.mask, self.scale))
+        mixed_BHTD = F.scaled_dot_product_attention(
+            query_BHTD,
+            key_BKTD,
+            value_BKTD,
+            attn_mask=context.mask,
+            is_causal=context.is_causal,
+            scale=self.scale,
+            enable_gqa=self.enable_gqa,
+        )
         return self.output(mixed_BHTD.transpose(1, 2).flatten(2))
 
 

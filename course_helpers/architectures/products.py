@@ -25,8 +25,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     rows = x.numel() // x.shape[-1]
     if rows == 1 and torch.compiler.is_compiling() and x.device.type == "cpu":
         return one_row_linear(x, weight, bias)
-    if weight.dtype == torch.float32 and has_onednn(x) and onednn_is_faster(rows, weight.numel()):
-        return onednn_linear(x, weight, bias)
+    if weight.dtype == torch.float32 and has_onednn(x):
+        return fastest(rows, *weight.shape)(x, weight, bias)
     return F.linear(x, weight, bias)
 
 
@@ -47,11 +47,33 @@ def processor() -> str:
 INTEL = processor().startswith("Intel")
 
 
-def onednn_is_faster(rows: int, numbers: int) -> bool:
-    """Whether oneDNN is faster than MKL, which F.linear calls, in multiplying so many rows with a matrix of so many
-    numbers, in float32. MKL is at its best on its maker's processors: elsewhere it reads the matrix for one row on a
-    single core (https://github.com/pytorch/pytorch/issues/96643). benchmarks/results/products.md has the figures."""
-    return not INTEL or (2 < rows <= 256 and numbers >= 2**20)
+#: Outputs that oneDNN hands to a core at a time. Where there are fewer for each, one core works longer than another.
+AT_A_TIME = 512
+
+
+def fastest(rows: int, outputs: int, inputs: int) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+    """Of the ways to multiply so many rows with a float32 matrix, (outputs, inputs), the fastest on this processor.
+
+    MKL, which F.linear calls, is at its best on its maker's processors. Elsewhere it leaves one row to a single core
+    (https://github.com/pytorch/pytorch/issues/96643); oneDNN does better, and so does MKL for a small matrix, if told
+    what each core shall do. benchmarks/results/products.md has the figures."""
+    if INTEL:
+        return onednn_linear if 2 < rows <= 256 and outputs * inputs >= 2**20 else F.linear
+    cores = torch.get_num_threads()
+    uneven = cores > 1 and outputs < AT_A_TIME * cores and outputs % cores == 0
+    return shared_linear if rows == 1 and uneven and torch.backends.mkl.is_available() else onednn_linear
+
+
+def shared_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The product of one row, an equal part of the outputs to each core (C): a batch of small products, to MKL."""
+    cores = torch.get_num_threads()
+    x_C1I = x.reshape(1, 1, -1).expand(cores, 1, -1)
+    weight_CIO = weight.view(cores, -1, weight.shape[1]).transpose(1, 2)
+    if bias is None:
+        product_C1O = torch.bmm(x_C1I, weight_CIO)
+    else:
+        product_C1O = torch.baddbmm(bias.view(cores, 1, -1), x_C1I, weight_CIO)
+    return product_C1O.view(*x.shape[:-1], -1)
 
 
 def one_row_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -77,16 +99,16 @@ def results_only() -> bool:
 
 
 def attend_once(query_BH1D: Tensor, key_BKSD: Tensor, value_BKSD: Tensor, mask: Tensor | None, scale: float | None):
-    """Attention of one new token over all keys: (B, H, 1, D).
+    """Attention of one new token over all keys: (B, 1, H * D).
 
     The G query heads of a key/value head see the same keys under the same mask, so they go as G rows of one head: the
     keys are then read once and not G times. torch's kernel for bfloat16 is slower with one row than with two, by
     half or more; a group of one is therefore asked twice.
     """
-    heads = key_BKSD.shape[1]
-    query_BKGD = query_BH1D.unflatten(1, (heads, -1)).squeeze(3)
-    group = query_BKGD.shape[2]
-    if group == 1 and query_BKGD.dtype == torch.bfloat16 and query_BKGD.device.type == "cpu":
-        query_BKGD = query_BKGD.expand(-1, -1, 2, -1)
+    batch, heads, _, head_dim = query_BH1D.shape
+    query_BKGD = query_BH1D.reshape(batch, key_BKSD.shape[1], -1, head_dim)
+    twice = query_BKGD.shape[2] == 1 and query_BKGD.dtype == torch.bfloat16 and query_BKGD.device.type == "cpu"
+    query_BKGD = query_BKGD.expand(-1, -1, 2, -1) if twice else query_BKGD
     mixed_BKGD = F.scaled_dot_product_attention(query_BKGD, key_BKSD, value_BKSD, attn_mask=mask, scale=scale)
-    return mixed_BKGD[:, :, :group].flatten(1, 2).unsqueeze(2)
+    mixed_BKGD = mixed_BKGD[:, :, :1] if twice else mixed_BKGD
+    return mixed_BKGD.reshape(batch, 1, heads * head_dim)

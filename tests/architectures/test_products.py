@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from course_helpers.architectures import products
-from course_helpers.architectures.products import attend_once, has_onednn, linear
+from course_helpers.architectures.products import attend_once, has_onednn, linear, shared_linear
 
 
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -35,26 +35,50 @@ def test_a_product_is_torchs_whatever_the_kernel(lead, sizes, with_bias, dtype):
 
 
 @pytest.mark.parametrize(
-    ("intel", "rows", "outputs", "onednn"),
+    ("intel", "cores", "rows", "outputs", "kernel"),
     [
-        (True, 1, 1024, False),
-        (True, 2, 1024, False),
-        (True, 3, 1024, True),
-        (True, 3, 1023, False),  # a small matrix
-        (True, 256, 1024, True),
-        (True, 257, 1024, False),
-        (False, 1, 1024, True),
-        (False, 2, 5, True),
-        (False, 256, 5, True),
+        (True, 2, 1, 1024, "usual"),
+        (True, 2, 2, 1024, "usual"),
+        (True, 2, 3, 1024, "mkldnn"),
+        (True, 2, 3, 1023, "usual"),  # a small matrix
+        (True, 2, 256, 1024, "mkldnn"),
+        (True, 2, 257, 1024, "usual"),
+        (False, 2, 1, 1024, "mkldnn"),
+        (False, 2, 1, 1022, "bmm"),  # not enough for both cores
+        (False, 4, 1, 1024, "bmm"),
+        (False, 2, 1, 1023, "mkldnn"),  # no two equal parts
+        (False, 1, 1, 8, "mkldnn"),
+        (False, 2, 2, 8, "mkldnn"),
+        (False, 2, 256, 5, "mkldnn"),
     ],
 )
-def test_onednn_has_the_float32_products_that_mkl_would_be_slow_with(monkeypatch, intel, rows, outputs, onednn):
+def test_a_float32_product_goes_to_the_kernel_that_is_fast_there(monkeypatch, intel, cores, rows, outputs, kernel):
     monkeypatch.setattr(products, "INTEL", intel)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
     x, weight = random(1, rows, 1024), random(outputs, 1024, seed=1)
-    for dtype, expected in ((torch.float32, onednn), (torch.bfloat16, False)):
+    for dtype, expected in ((torch.float32, kernel), (torch.bfloat16, "usual")):
         with torch.inference_mode(), Named() as seen:
             linear(x.to(dtype), weight.to(dtype))
-        assert any("mkldnn" in name for name in seen.names) == expected
+        assert [name for name in ("mkldnn", "bmm") if any(name in one for one in seen.names)] == (
+            [] if expected == "usual" else [expected]
+        )
+
+
+@given(
+    lead=st.lists(st.just(1), max_size=2),
+    cores=st.integers(1, 4),
+    sizes=st.tuples(st.integers(1, 20), st.integers(1, 70)),
+    with_bias=st.booleans(),
+)
+def test_a_product_shared_among_cores_is_the_product(lead, cores, sizes, with_bias):
+    x, weight = random(*lead, sizes[1]), random(cores * sizes[0], sizes[1], seed=1)
+    bias = random(len(weight), seed=2) if with_bias else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: cores)
+        found = shared_linear(x, weight, bias)
+    expected = F.linear(x.double(), weight.double(), None if bias is None else bias.double())
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5 * math.sqrt(sizes[1]))
+    assert found.shape == expected.shape
 
 
 class Named(TorchDispatchMode):
@@ -99,6 +123,8 @@ def test_attention_of_one_token_is_attention_written_out(rows, heads, keys, scal
         seen = random(rows, 1, 1, keys, seed=3) > 0
         seen[..., data.draw(st.integers(0, keys - 1))] = True  # a softmax over nothing is no number
     found = attend_once(query, key, value, seen, scale)
+    assert found.shape == (rows, 1, shared * group * 8) and found.dtype == dtype
+    found = found.view(rows, shared * group, 8)
     for row in range(rows):
         for head in range(shared * group):
             of_head = key[row, head // group].double(), value[row, head // group].double()
@@ -107,5 +133,4 @@ def test_attention_of_one_token_is_attention_written_out(rows, heads, keys, scal
                 scores = scores.masked_fill(~seen[row, 0, 0], -torch.inf)
             expected = scores.softmax(0) @ of_head[1]
             exact = 1e-5 if dtype == torch.float32 else 2**-6
-            torch.testing.assert_close(found[row, head, 0].double(), expected, rtol=exact, atol=exact)
-    assert found.shape == query.shape and found.dtype == dtype
+            torch.testing.assert_close(found[row, head].double(), expected, rtol=exact, atol=exact)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from benchmarks import products
 from course_helpers.architectures import products as choice
@@ -14,17 +15,23 @@ def test_a_quick_run_writes_figures_and_page(tmp_path, capsys):
     assert page in capsys.readouterr().out and report["machine"]["cpu"] in page
     assert len(report["products"]) == 2 * 3
     for one in report["products"]:
-        assert len(one["seconds"]["MKL"]) == len(one["seconds"]["oneDNN"]) == report["rounds"] == 2
-        assert f"{one['ratio']:.2f}" in page and one["ratio"] > 0
+        assert {len(turns) for turns in one["seconds"].values()} == {report["rounds"]} == {2}
+        assert all(f"{ratio:.2f}" in page and ratio > 0 for ratio in one["ratios"].values())
+        assert ("MKL, shared" in one["ratios"]) == (one["rows"] == 1)
 
 
 @pytest.mark.parametrize("intel", [True, False])
-def test_what_the_package_takes_onednn_for_is_bold(monkeypatch, intel):
+def test_what_the_package_takes_is_bold(monkeypatch, intel):
     monkeypatch.setattr(choice, "INTEL", intel)
-    sizes = [(1, 1024, 1024, 0.8), (8, 1024, 1024, 1.1), (8, 192, 576, 0.5)]
-    measured = [dict(zip(("rows", "outputs", "inputs", "ratio"), one, strict=True)) for one in sizes]
-    measured.append({"rows": 1, "outputs": 192, "inputs": 576, "ratio": 0.4})
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    sizes = [
+        (1, 1024, 1024, {"oneDNN": 0.8, "MKL, shared": 0.9}),
+        (1, 192, 576, {"oneDNN": 0.4, "MKL, shared": 0.7}),
+        (8, 1024, 1024, {"oneDNN": 1.1}),
+        (8, 192, 576, {"oneDNN": 0.5}),
+    ]
+    measured = [dict(zip(("rows", "outputs", "inputs", "ratios"), one, strict=True)) for one in sizes]
     about = {"cpu": "Some processor", "cores": 2, "packages": {"torch": "2"}, "date": "2030-01-01"}
     page = products.table({"machine": about, "processor": "P", "threads": 2, "rounds": 3, "products": measured})
-    marked = {"0.80": not intel, "1.10": True, "0.50": not intel, "0.40": not intel}
+    marked = {"0.80": not intel, "0.90": False, "0.40": False, "0.70": not intel, "1.10": True, "0.50": not intel}
     assert {text: f"**{text}**" in page for text in marked} == marked

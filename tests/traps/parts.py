@@ -33,8 +33,8 @@ def repeated(patch: MonkeyPatch) -> None:
     patch.setattr(
         layers,
         "attend_once",
-        lambda query, key, value, mask, scale: heads_repeated(
-            query, key, value, enable_gqa=True, attn_mask=mask, scale=scale
+        lambda query, key, value, mask, scale: (
+            heads_repeated(query, key, value, enable_gqa=True, attn_mask=mask, scale=scale).transpose(1, 2).flatten(2)
         ),
     )
 
