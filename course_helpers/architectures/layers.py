@@ -151,8 +151,10 @@ class Attention(nn.Module):
 
 
 def gelu_new(x: Tensor) -> Tensor:
-    """GELU by the tanh formula of GPT-2's own code. `F.gelu(x, approximate="tanh")` is the same function, rounded
-    differently; written out like this, logits equal transformers' to the last bit."""
+    """GELU by the tanh formula of GPT-2's own code. `F.gelu(x, approximate="tanh")` is the same function in one
+    operation instead of eight, rounded differently; written out, logits equal transformers' to the last bit."""
+    if results_only():
+        return F.gelu(x, approximate="tanh")
     return 0.5 * x * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * torch.pow(x, 3.0))))
 
 

@@ -120,3 +120,14 @@ def test_gelu_is_the_formula_of_gpt2():
 
     x = 4 * draw(1000, seed=0)
     assert torch.equal(gelu_new(x), NewGELUActivation()(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_for_results_only_gelu_is_one_operation_that_computes_the_same(dtype):
+    x = (4 * draw(1000, seed=0)).to(dtype)
+    expected = gelu_new(x.double())
+    with torch.inference_mode():
+        found = gelu_new(x)
+    assert torch.equal(found, torch.nn.functional.gelu(x, approximate="tanh"))
+    exact = 1e-6 if dtype == torch.float32 else 2**-8
+    torch.testing.assert_close(found.double(), expected, rtol=exact, atol=exact)
