@@ -52,6 +52,14 @@ class View:
         pairs = zip(self.measure["seconds"][name], self.measure["floor"][name], strict=True)
         return statistics.median(seconds / floor for seconds, floor in pairs)
 
+    def times_product(self, name: str, product: str) -> float | None:
+        """How many times as long as one product's reading of the weights, both in medians. None where there is no
+        floor, or where that product was not measured."""
+        rates = self.measure["rates"].get(product)
+        if not self.measure["floor"] or not rates:
+            return None
+        return self.seconds(name) * statistics.median(rates) / self.measure["bytes"]
+
     def times(self, slower: str, faster: str) -> float:
         """How many times as long one takes as another, round by round; the median. Systems that were not in memory at
         the same time may have different numbers of rounds."""

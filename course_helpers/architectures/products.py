@@ -3,8 +3,8 @@
 Every kernel computes the same sums; they differ in speed, by up to two times, and in the order of the sums, and so in
 the last bits. Two kinds of work are told apart by torch.inference_mode: inside it (as `generate` runs) nothing but
 the result matters, and the fastest kernel is taken; outside, torch's usual one, so that logits can be held against
-Transformers' to the last bit. benchmarks/results/speed.md has the figures of an Intel processor, and
-benchmarks/results/amd/speed.md those of another.
+Transformers' to the last bit. benchmarks/results/speed.md has the figures of an AMD processor, and
+benchmarks/results/intel/speed.md those of another.
 
 Shape suffixes: B batch, S keys in sight, H query heads, K key/value heads, G query heads that share one key/value head
 (H / K), D head dimension.

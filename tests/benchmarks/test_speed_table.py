@@ -30,6 +30,9 @@ def test_ratios_are_those_of_the_rounds():
     assert ahead.best("transformers", "llms-from-scratch") == "transformers, sdpa, dynamic"
     assert ahead.lead() == pytest.approx(2.0)
     assert ahead.times_floor("course_helpers, plain") == pytest.approx(0.0101 / 0.008)
+    assert ahead.times_product("course_helpers, plain", "F.linear") == pytest.approx(0.0101 / 0.008 * 8 / 10)
+    assert ahead.times_product("course_helpers, plain", "another") is None
+    assert view(BEHIND).times_product("course_helpers, plain", "F.linear") is None
     assert ahead.rate("course_helpers, plain") == pytest.approx(1 / 0.0101)
     assert view(BEHIND).times_floor("course_helpers, plain") is None
     noisy = measure("decode", 1, {"course_helpers, plain": [1, 10, 2], "transformers, sdpa, dynamic": [2, 10, 6]}, 1.0)
@@ -55,7 +58,7 @@ def test_the_page_marks_it_and_has_a_row_for_each_case():
     rows = decode.splitlines()[2:]
     assert [row.split(" | ")[0] for row in rows] == ["| Model A, float32", "| Model B, float32"]
     assert "| **99.0 (98.0-100)** | 198 (196-200) | 49.5 (49.0-50.0) (sdpa, dynamic) |" in rows[0]
-    assert rows[0].endswith("| 2.00 | 125 | 1.26 | 2.52 |")
+    assert rows[0].endswith("| 2.00 | 125 | 1.26 | 2.52 | 1.01 |")
     (prefill,) = re.findall(r"## Prefill 512\n\n(.*?)\n\n", text, re.DOTALL)
     assert "| ▼ 0.80 |" in prefill and "▼" not in decode
     assert "- Model A, float32: llms-from-scratch: it has none." in text
