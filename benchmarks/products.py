@@ -22,9 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.loading import RESULTS, machine
+from benchmarks.speed import compact
 from benchmarks.speed_table import grid
 from course_helpers.architectures.products import fastest, onednn_linear, processor, shared_linear
-from course_helpers.labs.records import write_json, write_text
+from course_helpers.labs.records import write_text
 
 Way = Callable[[Tensor, Tensor], Tensor]
 
@@ -70,7 +71,7 @@ def compare(rows: int, outputs: int, inputs: int, amount: float, rounds: int) ->
     some = matrices[: max(2, min(count, int(SECONDS / once)))]
     for _ in range(rounds):
         for name, work in ways.items():
-            found[name].append(float(f"{seconds(work, x, some):.3g}"))
+            found[name].append(seconds(work, x, some))
     ratios = {name: statistics.median(map(truediv, found[USUAL], found[name])) for name in ways if name != USUAL}
     return {"rows": rows, "outputs": outputs, "inputs": inputs, "seconds": found, "ratios": ratios}
 
@@ -110,7 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
         products.append(compare(count, outputs, inputs, amount, rounds))
         print(f"{count} x {outputs} x {inputs}", file=sys.stderr, flush=True)
     report = {"machine": about, "processor": processor(), "threads": threads, "rounds": rounds, "products": products}
-    write_json(chosen.output / "products.json", report)
+    write_text(chosen.output / "products.json", compact(report))
     write_text(chosen.output / "products.md", text := table(report))
     print(text)
 

@@ -5,10 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from course_helpers.architectures import experts as module
 from course_helpers.architectures.experts import GROUPED, Experts, MixtureOfExperts
+from tests.operations import Operations
 
 Sizes = tuple[int, int, int, int, bool]  # width, width of an expert, experts, experts a token, normalised or not
 
@@ -142,9 +142,9 @@ def test_the_grouped_product_equals_the_loop_that_takes_its_place(sizes, count, 
     exact = mixture(sizes, seed)
     x = tokens(1, count, sizes[0], seed, torch.float32)
     expected = exact.double()(x.double())
-    with Counting() as grouped:
+    with Operations() as grouped:
         found = exact.float()(x)
-    assert grouped.products == 2
+    assert grouped.count("grouped_mm") == 2
     assert relative(found.double(), expected) <= 1e-5
 
 
@@ -163,9 +163,9 @@ def test_the_grouped_product_is_used_wherever_torch_takes_it(dtype, width, hidde
     assert torch.float32 in GROUPED
     experts = mixture((width, hidden, 3, 1, True), 0, dtype).experts
     x, ends = tokens(1, 7, width, 0, dtype)[0], torch.tensor([2, 2, 7], dtype=torch.int32)
-    with Counting() as seen, torch.no_grad():
+    with Operations() as seen, torch.no_grad():
         found = experts(x, ends)
-    assert seen.products == (2 if grouped else 0)
+    assert seen.count("grouped_mm") == (2 if grouped else 0)
     allowed = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}[dtype]
     assert relative(found.double(), apart(experts, x, ends)) <= allowed
 
@@ -185,23 +185,13 @@ def test_for_results_only_experts_go_one_by_one_where_that_is_faster(monkeypatch
     monkeypatch.setattr(module, "INTEL", intel)
     monkeypatch.setattr(module, "MANY", 2)
     moe, x = mixture((16, 8, 4, 2, True), 1, dtype), tokens(1, count, 16, 1, dtype)
-    with Counting() as usual, torch.no_grad():
+    with Operations() as usual, torch.no_grad():
         expected = moe(x)
-    with Counting() as seen, torch.inference_mode():
+    with Operations() as seen, torch.inference_mode():
         found = moe(x)
-    assert usual.products == 2
-    assert seen.products == (2 if together and (intel or dtype == torch.bfloat16) else 0)
+    assert usual.count("grouped_mm") == 2
+    assert seen.count("grouped_mm") == (2 if together and (intel or dtype == torch.bfloat16) else 0)
     assert relative(found, expected) <= (1e-5 if dtype == torch.float32 else 2e-2)
-
-
-class Counting(TorchDispatchMode):
-    """Counts the grouped products."""
-
-    products = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.products += "grouped_mm" in func.name()
-        return func(*args, **kwargs or {})
 
 
 def on_meta(dtype: torch.dtype) -> Tensor:

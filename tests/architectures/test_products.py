@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from course_helpers.architectures import products
 from course_helpers.architectures.products import attend_once, has_onednn, linear, shared_linear
+from tests.operations import Operations
 
 
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -57,11 +57,11 @@ def test_a_float32_product_goes_to_the_kernel_that_is_fast_there(monkeypatch, in
     monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
     x, weight = random(1, rows, 1024), random(outputs, 1024, seed=1)
     for dtype, expected in ((torch.float32, kernel), (torch.bfloat16, "usual")):
-        with torch.inference_mode(), Named() as seen:
+        with torch.inference_mode(), Operations() as seen:
             linear(x.to(dtype), weight.to(dtype))
-        assert [name for name in ("mkldnn", "bmm") if any(name in one for one in seen.names)] == (
-            [] if expected == "usual" else [expected]
-        )
+        assert {name: seen.count(name) for name in ("mkldnn", "bmm")} == {
+            name: int(name == expected) for name in ("mkldnn", "bmm")
+        }
 
 
 @given(
@@ -79,18 +79,6 @@ def test_a_product_shared_among_cores_is_the_product(lead, cores, sizes, with_bi
     expected = F.linear(x.double(), weight.double(), None if bias is None else bias.double())
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5 * math.sqrt(sizes[1]))
     assert found.shape == expected.shape
-
-
-class Named(TorchDispatchMode):
-    """Keeps the names of all operations."""
-
-    def __init__(self):
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.names.append(func.name())
-        return func(*args, **kwargs or {})
 
 
 @pytest.mark.parametrize("rows", [1, 2, 33])
