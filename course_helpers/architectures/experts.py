@@ -46,8 +46,8 @@ class Experts(nn.Module):
         counts = ends_X.diff(prepend=ends_X.new_zeros(1)).tolist()  # this waits for the device, which a CPU never minds
         if len(x_PE) < SOME * len(counts):
             return swiglu(x_PE, one_by_one(gate_up, counts), one_by_one(down, counts))
-        shares = enumerate(x_PE.split(counts))
-        return torch.cat([swiglu(rows, of_one(gate_up[i]), of_one(down[i])) for i, rows in shares if len(rows)])
+        shares = [(i, rows) for i, rows in enumerate(x_PE.split(counts)) if len(rows)]
+        return torch.cat([swiglu(filled(rows), of_one(gate_up[i]), of_one(down[i]))[: len(rows)] for i, rows in shares])
 
     def of_pairs(self, x_PE: Tensor, expert_P: Tensor) -> Tensor:
         """The same for rows in any order, as a compiled step wants it: no shape and no wait depends on who was chosen.
@@ -133,10 +133,21 @@ def one_by_one(matrices: Tensor | Sequence[Product], counts: list[int]) -> Produ
     """The products with all experts' matrices, of rows of which every expert has so many, in this order."""
 
     def multiply(x_PI: Tensor) -> Tensor:
-        shares = enumerate(x_PI.split(counts))
-        return torch.cat([of_one(matrices[i])(rows) for i, rows in shares if len(rows)])
+        shares = [(i, rows) for i, rows in enumerate(x_PI.split(counts)) if len(rows)]
+        return torch.cat([of_one(matrices[i])(filled(rows))[: len(rows)] for i, rows in shares])
 
     return multiply
+
+
+#: Many rows of an expert are filled up to whole multiples of so many.
+STEP = 16
+
+
+def filled(rows: Tensor) -> Tensor:
+    """With rows of zeros at the end, where oneDNN multiplies. It writes a program for every number of rows that it
+    meets, in half a millisecond or more, and every expert of every prompt has another number."""
+    more = -len(rows) % STEP if len(rows) > STEP and has_onednn(rows) else 0
+    return F.pad(rows, (0, 0, 0, more)) if more else rows
 
 
 def grouped(matrices_XOI: Tensor, ends_X: Tensor) -> Product:

@@ -47,7 +47,7 @@ def processor() -> str:
 INTEL = processor().startswith("Intel")
 
 
-#: Outputs that oneDNN hands to a core at a time. Where there are fewer for each, one core works longer than another.
+#: Outputs that oneDNN, by its figures, hands to a core at a time. Where there are fewer a core, one has more to do.
 AT_A_TIME = 512
 
 

@@ -194,6 +194,23 @@ def test_for_results_only_experts_go_one_by_one_where_that_is_faster(monkeypatch
     assert relative(found, expected) <= (1e-5 if dtype == torch.float32 else 2e-2)
 
 
+@pytest.mark.parametrize("some", [0, 1000])
+def test_many_rows_of_an_expert_are_filled_up_where_onednn_multiplies(monkeypatch, some):
+    monkeypatch.setattr(module, "INTEL", False)
+    monkeypatch.setattr(module, "SOME", some)
+    monkeypatch.setattr(module, "STEP", 4)
+    moe, x = mixture((16, 8, 4, 2, True), 1, torch.float32), tokens(1, 21, 16, 1, torch.float32)
+    with torch.no_grad():
+        expected, shares = moe(x), moe.route(x[0])[0].flatten().bincount().tolist()
+    met, multiply = [], module.linear
+    monkeypatch.setattr(module, "linear", lambda rows, weight: met.append(len(rows)) or multiply(rows, weight))
+    with torch.inference_mode():
+        found = moe(x)
+    filled_up = [share if share <= 4 else share + -share % 4 for share in shares]
+    assert sorted(met) == sorted(2 * filled_up) and filled_up != shares
+    assert relative(found, expected) <= 1e-5
+
+
 def on_meta(dtype: torch.dtype) -> Tensor:
     """The answer of a mixture whose tensors hold no values: code that looks at one raises an error."""
     with torch.device("meta"):
