@@ -163,6 +163,17 @@ def test_tests_are_added_up_by_folder():
     ]
 
 
+@pytest.mark.parametrize(
+    ("classname", "file"),
+    [
+        ("tests.test_chat", "tests/test_chat.py"),
+        ("tests.loaders.damage.test_damage.TestTable", "tests/loaders/damage/test_damage.py"),
+    ],
+)
+def test_a_test_is_counted_where_its_module_lies(classname, file):
+    assert course_parts.file_of(classname) == file
+
+
 def test_labs_come_from_their_own_record(tmp_path):
     """The committed one, which has all labs; one that is not complete says nothing about speed."""
     record = json.loads((course_parts.ROOT / "results/run.json").read_text())
