@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.loading import RESULTS, machine
-from benchmarks.speed import compact
+from benchmarks.speed import compact, shortened
 from benchmarks.speed_table import grid
-from course_helpers.architectures.products import fastest, onednn_linear, processor, shared_linear
+from course_helpers.architectures.products import can_share, fastest, onednn_linear, processor, shared_linear
 from course_helpers.labs.records import write_text
 
 Way = Callable[[Tensor, Tensor], Tensor]
@@ -34,8 +34,15 @@ WAYS: dict[str, Way] = {USUAL: F.linear, "oneDNN": onednn_linear, SHARED: shared
 
 #: Outputs and inputs: parts of Llama 135M, Qwen3 0.6B and an expert, from small to large.
 SHAPES = (
-    *((192, 576), (576, 576), (1536, 576), (576, 1536), (768, 1024), (1024, 1024)),
-    *((3072, 1024), (1024, 3072), (32000, 1024)),
+    (192, 576),
+    (576, 576),
+    (1536, 576),
+    (576, 1536),
+    (768, 1024),
+    (1024, 1024),
+    (3072, 1024),
+    (1024, 3072),
+    (32000, 1024),
 )
 ROWS = (1, 2, 4, 8, 32, 128, 256, 512, 2048)
 AMOUNT, ROUNDS, SECONDS = 200e6, 7, 0.3  # bytes of matrices; turns of each; of work in a turn, about
@@ -63,9 +70,8 @@ def compare(rows: int, outputs: int, inputs: int, amount: float, rounds: int) ->
     """Seconds of one product in every round, and how many times as fast as MKL left to itself each way is."""
     count = max(2, int(amount / (4 * outputs * inputs)))
     matrices = [torch.full((outputs, inputs), 0.01) for _ in range(count)]
-    x, ways = torch.full((rows, inputs), 0.01), dict(WAYS)
-    if rows > 1 or outputs % torch.get_num_threads():
-        del ways[SHARED]
+    x = torch.full((rows, inputs), 0.01)
+    ways = {name: way for name, way in WAYS.items() if name != SHARED or can_share(rows, outputs)}
     found = {name: [] for name in ways}
     once = max(seconds(work, x, matrices[:2]) for work in ways.values())
     some = matrices[: max(2, min(count, int(SECONDS / once)))]
@@ -87,7 +93,8 @@ def table(report: dict) -> str:
     def cell(outputs: int, inputs: int, rows: int, name: str) -> str:
         if name not in (ratios := found[outputs, inputs, rows]):
             return ""
-        return f"**{ratios[name]:.2f}**" if fastest(rows, outputs, inputs) is WAYS[name] else f"{ratios[name]:.2f}"
+        text = f"{ratios[name]:.2f}"
+        return f"**{text}**" if fastest(rows, outputs, inputs) is WAYS[name] else text
 
     head_line = ["matrix", *(f"{name}, {rows} row{'s' * (rows > 1)}" for rows, name in columns)]
     lines = [[f"{outputs} x {inputs}", *(cell(outputs, inputs, *one) for one in columns)] for outputs, inputs in shapes]
@@ -111,6 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
         products.append(compare(count, outputs, inputs, amount, rounds))
         print(f"{count} x {outputs} x {inputs}", file=sys.stderr, flush=True)
     report = {"machine": about, "processor": processor(), "threads": threads, "rounds": rounds, "products": products}
+    report = shortened(report)  # the page, too, is made of what the record keeps
     write_text(chosen.output / "products.json", compact(report))
     write_text(chosen.output / "products.md", text := table(report))
     print(text)

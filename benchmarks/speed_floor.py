@@ -88,8 +88,8 @@ def onednn(matrices: list[Tensor], kind: str) -> Prepared:
     return lambda x, matrix: library._linear_pointwise(x, matrix, None, "none", [], ""), matrices
 
 
-USUAL = "F.linear"  # torch's own
-PRODUCTS: dict[str, Callable[[list[Tensor], str], Prepared]] = {USUAL: linear, "oneDNN": onednn}
+TORCH_PRODUCT = "F.linear"  # what everybody calls
+PRODUCTS: dict[str, Callable[[list[Tensor], str], Prepared]] = {TORCH_PRODUCT: linear, "oneDNN": onednn}
 
 
 def name_fits(name: str, kind: str) -> bool:

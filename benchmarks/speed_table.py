@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterable, Mapping
 
-from benchmarks.speed_floor import USUAL
+from benchmarks.speed_floor import TORCH_PRODUCT
 from benchmarks.speed_rounds import CONTEXT, DECODE, FIRST, PREFILL
 from benchmarks.speed_systems import OURS, SCRATCH, TRANSFORMERS
 from benchmarks.speed_view import PEERS, View, figure, views
@@ -23,7 +23,7 @@ directly. Made by `{command}`.
 - **first token**: milliseconds from a prompt of {prompt} tokens to the token after it, loading not counted.
 - **floor**: what a step would take if it only read the weights it needs, once, at the bandwidth of the fastest
   matrix-vector product there is, measured right before each turn. **× floor**: how many times as long it took.
-  **ours × {usual}**: the same, if torch's own product set the limit. Where others are faster, it can be below 1.
+  **ours × {product}**: the same, if torch's own product set the limit. Where others are faster, it can be below 1.
 - **ours / best peer**: how many times as fast this package is as the fastest peer in any of its settings; the median of
   the rounds' ratios. ▼ marks where a peer is ahead. In bold, ours: the fastest way that keeps the weights as the file
   has them. int8 does not, so it is compared with nothing; it reads half the bytes, so its floor would be lower.
@@ -84,7 +84,7 @@ def head(report: dict) -> str:
     known |= {"packages": ", ".join(f"{name} {version}" for name, version in about["packages"].items() if version)}
     stem = "speed-cuda" if cuda else "speed"
     return HEAD.format(
-        **known, where=where, prompt=report["lengths"]["prompt"], stem=stem, scratch=SCRATCH, usual=USUAL
+        **known, where=where, prompt=report["lengths"]["prompt"], stem=stem, scratch=SCRATCH, product=TORCH_PRODUCT
     )
 
 
@@ -106,7 +106,7 @@ def section(title: str, found: Iterable[View], milliseconds: bool = False) -> st
     floor = any(view.measure["floor"] for view in found)
     names = [name.removeprefix(f"{OURS}, ") for name in ours]
     columns = ["model", *names, "best of Transformers", SCRATCH, "ours / best peer"]
-    columns += ["floor", "ours × floor", "best peer × floor", f"ours × {USUAL}"] if floor else []
+    columns += ["floor", "ours × floor", "best peer × floor", f"ours × {TORCH_PRODUCT}"] if floor else []
     rows = [section_row(view, ours, floor, milliseconds) for view in found]
     return "\n".join([f"## {title}\n", *grid(columns, rows), ""])
 
@@ -124,9 +124,8 @@ def section_row(view: View, ours: list[str], floor: bool, milliseconds: bool) ->
     cells += [cell(view.best(SCRATCH)), standing(view)]
     if floor:
         limit = view.measure["tokens"] / view.floor()
-        usual = view.times_product(mine, USUAL)
         cells += [figure(limit), *(times(view, name) for name in (mine, view.best(*PEERS)))]
-        cells += ["" if usual is None else f"{usual:.2f}"]
+        cells += [times(view, mine, TORCH_PRODUCT)]
     return cells
 
 
@@ -142,8 +141,12 @@ def standing(view: View) -> str:
     return "" if lead is None else f"{lead:.2f}" if lead >= 1 else f"▼ {lead:.2f}"
 
 
-def times(view: View, name: str | None) -> str:
-    return "" if name is None else f"{view.times_floor(name):.2f}"
+def times(view: View, name: str | None, product: str | None = None) -> str:
+    """How many times as long as the floor, or as one product would need; nothing where nothing was measured."""
+    if name is None:
+        return ""
+    found = view.times_floor(name) if product is None else view.times_product(name, product)
+    return "" if found is None else f"{found:.2f}"
 
 
 def settings(found: Iterable[View], title: str) -> str:

@@ -10,7 +10,7 @@ Shape suffixes: N tokens, E model width, F width of one expert, X experts, P pai
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -46,8 +46,7 @@ class Experts(nn.Module):
         counts = ends_X.diff(prepend=ends_X.new_zeros(1)).tolist()  # this waits for the device, which a CPU never minds
         if len(x_PE) < SOME * len(counts):
             return swiglu(x_PE, one_by_one(gate_up, counts), one_by_one(down, counts))
-        shares = [(i, rows) for i, rows in enumerate(x_PE.split(counts)) if len(rows)]
-        return torch.cat([swiglu(filled(rows), of_one(gate_up[i]), of_one(down[i]))[: len(rows)] for i, rows in shares])
+        return of_each(x_PE, counts, lambda i, rows: swiglu(rows, of_one(gate_up[i]), of_one(down[i])))
 
     def of_pairs(self, x_PE: Tensor, expert_P: Tensor) -> Tensor:
         """The same for rows in any order, as a compiled step wants it: no shape and no wait depends on who was chosen.
@@ -131,12 +130,13 @@ def of_one(matrix: Tensor | Product) -> Product:
 
 def one_by_one(matrices: Tensor | Sequence[Product], counts: list[int]) -> Product:
     """The products with all experts' matrices, of rows of which every expert has so many, in this order."""
+    return lambda x_PI: of_each(x_PI, counts, lambda i, rows: of_one(matrices[i])(rows))
 
-    def multiply(x_PI: Tensor) -> Tensor:
-        shares = [(i, rows) for i, rows in enumerate(x_PI.split(counts)) if len(rows)]
-        return torch.cat([of_one(matrices[i])(filled(rows))[: len(rows)] for i, rows in shares])
 
-    return multiply
+def of_each(x_PI: Tensor, counts: list[int], answer: Callable[[int, Tensor], Tensor]) -> Tensor:
+    """What every expert that has rows answers to them, given its number and its rows; one below the other."""
+    shares = [(i, rows) for i, rows in enumerate(x_PI.split(counts)) if len(rows)]
+    return torch.cat([answer(i, filled(rows))[: len(rows)] for i, rows in shares])
 
 
 #: Many rows of an expert are filled up to whole multiples of so many.

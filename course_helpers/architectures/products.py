@@ -60,8 +60,13 @@ def fastest(rows: int, outputs: int, inputs: int) -> Callable[[Tensor, Tensor, T
     if INTEL:
         return onednn_linear if 2 < rows <= 256 and outputs * inputs >= 2**20 else F.linear
     cores = torch.get_num_threads()
-    uneven = cores > 1 and outputs < AT_A_TIME * cores and outputs % cores == 0
-    return shared_linear if rows == 1 and uneven and torch.backends.mkl.is_available() else onednn_linear
+    uneven = cores > 1 and outputs < AT_A_TIME * cores
+    return shared_linear if uneven and can_share(rows, outputs) else onednn_linear
+
+
+def can_share(rows: int, outputs: int) -> bool:
+    """Whether `shared_linear` can do a product: of one row, with MKL, and with equal parts for all cores."""
+    return rows == 1 and outputs % torch.get_num_threads() == 0 and torch.backends.mkl.is_available()
 
 
 def shared_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -15,6 +15,7 @@ def test_a_quick_run_writes_figures_and_page(tmp_path, capsys):
     assert page in capsys.readouterr().out and report["machine"]["cpu"] in page
     assert len(report["products"]) == 2 * 3
     for one in report["products"]:
+        assert {"MKL", "oneDNN"} <= one["seconds"].keys() and one["ratios"].keys() == one["seconds"].keys() - {"MKL"}
         assert {len(turns) for turns in one["seconds"].values()} == {report["rounds"]} == {2}
         assert all(f"{ratio:.2f}" in page and ratio > 0 for ratio in one["ratios"].values())
         assert ("MKL, shared" in one["ratios"]) == (one["rows"] == 1)

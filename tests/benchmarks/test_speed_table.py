@@ -69,6 +69,14 @@ def test_the_page_marks_it_and_has_a_row_for_each_case():
             assert line.endswith("|")
 
 
+def test_a_case_without_ours_has_its_row_all_the_same():
+    peers = {"transformers, sdpa, dynamic": [0.02] * 3}
+    (row,) = re.findall(
+        r"\| Model C, .*", table(report(case("Model C", measure("decode 32 → 128", 1, peers, 0.008))), {})
+    )[:1]
+    assert row.endswith("| 125 |  | 2.50 |  |")
+
+
 def test_no_peer_ahead_is_said_as_well():
     assert "Nowhere, in 1 comparisons." in table(report(case("Model B", AHEAD)), {})
 
